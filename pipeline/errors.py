@@ -1,0 +1,77 @@
+"""Every way Folio refuses, one class per exit code.
+
+FolioError
+├── ConfigError        2  usage or configuration
+├── DataError          3  damaged or missing data: shard, manifest, checkpoint, tokenizer
+├── ResumeError        4  the checkpoint does not fit this run
+├── EnvironmentFault   5  disk, ports, compiler, versions, unreachable node
+├── RankLost           6  a rank was lost or timed out
+├── Diverged           7  training diverged
+├── Preempted         75  saved, run me again
+└── Interrupted      130  stopped by the user
+
+A message says what and where, the remedy says what to do; together they are the one line the user sees.
+"""
+
+from __future__ import annotations
+
+
+class FolioError(Exception):
+    """A refusal with a remedy; the program prints it as one line and leaves with `exit_code`."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        line = f"{self.message.rstrip()} {self.remedy}".strip()
+        return " ".join(line.split())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The remedy is keyword-only, so the default pickling would lose it on the way out of a worker process.
+        return _rebuild, (type(self), self.message, self.remedy)
+
+
+class ConfigError(FolioError):
+    exit_code = 2
+
+
+class DataError(FolioError):
+    exit_code = 3
+
+
+class ResumeError(FolioError):
+    exit_code = 4
+
+
+class EnvironmentFault(FolioError):
+    exit_code = 5
+
+
+class RankLost(FolioError):
+    exit_code = 6
+
+
+class Diverged(FolioError):
+    exit_code = 7
+
+
+class Preempted(FolioError):
+    exit_code = 75
+
+
+class Interrupted(FolioError):
+    exit_code = 130
+
+
+BY_EXIT_CODE: dict[int, type[FolioError]] = {
+    kind.exit_code: kind
+    for kind in (ConfigError, DataError, ResumeError, EnvironmentFault, RankLost, Diverged, Preempted, Interrupted)
+}
+
+
+def _rebuild(kind: type[FolioError], message: str, remedy: str) -> FolioError:
+    return kind(message, remedy=remedy)

@@ -1,0 +1,217 @@
+"""The config tree: every key a run understands, its default, and what it means. Defaults live only here.
+
+A stage never sees the tree, only the slice that `graph/stages.py` names; what is outside its slice cannot change its artifact.
+Fields marked with `presentation()` may differ without making an artifact stale: they change how often things are saved
+or shown, never what is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.graph.quantities import Bytes, Count, Real, Share
+
+NotIdentity = {"identity": False}
+
+
+def presentation(default: Any) -> Any:
+    """A field that is left out of fingerprints."""
+    return Field(default=default, json_schema_extra=NotIdentity)
+
+
+class Section(BaseModel):
+    """A frozen part of the config that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Target(Section):
+    """The text whose validation loss is reported: exactly one of `name`, `path` or `hub`."""
+
+    name: Literal["tiny-shakespeare"] | None = None
+    path: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str = "main"
+    field: str = "text"
+    validation: Share = 0.1  # last part of the characters: reported, never trained or chosen on
+    selection: Share = 0.05  # of the characters, just before the validation part: chooses learning rate and best step
+    fallback: bool = False  # demo only: text that every installation has, when nothing else answers
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Target:
+        if sum(origin is not None for origin in (self.name, self.path, self.hub)) != 1:
+            raise ValueError("give exactly one of name, path or hub")
+        return self
+
+
+class Source(Section):
+    """One origin of corpus text: exactly one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
+
+    name: str = ""
+    path: str | None = None
+    url: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str = "main"
+    field: str = "text"
+    license: str = "unknown"
+    max_bytes: Bytes | None = None  # of kept text, UTF-8
+    weight: Real = 1.0  # how often the source's samples appear in one epoch of pretraining; 0.5 shows half of them
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        origins = [origin for origin in (self.path, self.url, self.hub) if origin is not None]
+        if len(origins) != 1:
+            raise ValueError("give exactly one of path, url or hub")
+        if self.weight <= 0:
+            raise ValueError(f"weight {self.weight} is not above 0")
+        return self if self.name else self.model_copy(update={"name": origins[0]})
+
+
+class Decontaminate(Section):
+    ngram_words: Count = 13
+
+
+class Corpus(Section):
+    sources: tuple[Source, ...] = ()
+    decontaminate: Decontaminate | Literal[False] = Decontaminate()
+    validation: Share = 0.01  # of the documents, chosen by hash
+    min_characters: Count = 200  # shorter documents are dropped, and counted
+    max_bytes: Bytes | None = (
+        None  # of kept text over all sources, shared evenly; a source that ends early leaves its part
+    )
+    seed: Count = 0
+    fallback: bool = False  # demo only: docstrings of the installed packages, when no source answers
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Corpus:
+        names = [source.name for source in self.sources]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"source name {repeated[0]!r} appears twice; give each source its own name")
+        return self
+
+
+class Tokenizer(Section):
+    kind: Literal["bpe", "char"] = "bpe"
+    vocab_size: Count = 4096
+    sample_bytes: Bytes = 50_000_000
+    seed: Count = 0
+
+
+class Shards(Section):
+    shard_bytes: Bytes = 64_000_000
+
+
+class Model(Section):
+    """The GPT; `gpt.model.GPTShape` says what each option does."""
+
+    layers: Count = 6
+    width: Count = 256
+    heads: Count = 4
+    kv_heads: Count | None = None
+    context: Count = 256
+    hidden: Count | None = None  # feed-forward width; default 4 x width (8/3 x width for swiglu)
+    position: Literal["learned", "rope"] = "rope"
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    activation: Literal["relu", "gelu", "relu2", "swiglu"] = "relu2"
+    qk_norm: bool = True
+    bias: bool = False
+    tie_embeddings: bool = True
+    dropout: Share = 0.0
+
+
+class Training(Section):
+    """What pretraining and both arms have in common."""
+
+    batch_tokens: Count = 8192
+    micro_batch: Count = 16  # samples that one rank feeds one forward
+    schedule: Literal["cosine", "wsd", "constant"] = "cosine"
+    warmup: Share = 0.02  # share of the steps
+    decay: Share = 0.3  # share of the steps, at the end (wsd only)
+    final_learning_rate: Share = 0.0  # as a share of the peak
+    weight_decay: Real = 0.1
+    beta1: Real = 0.9
+    beta2: Real = 0.95
+    clip: Real = 1.0  # largest gradient norm; 0 switches clipping off
+    zero: Literal[0, 1, 2, 3] = 1
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False
+    compile: bool = False
+    evaluate_every: Count = 100
+    save_every: Count = presentation(200)
+    keep_checkpoints: Count = presentation(2)
+    skip_limit: Count = (
+        3  # steps with a non-finite loss or gradient that are skipped before training counts as diverged
+    )
+
+
+class Pretrain(Training):
+    tokens: Count = 30_000_000
+    learning_rate: Real = 2e-3
+    schedule: Literal["cosine", "wsd", "constant"] = "wsd"
+    evaluate_tokens: Count = 65_536  # of the corpus' validation part, the same ones each time
+    seed: Count = 0
+
+
+class Arm(Training):
+    """One arm of the comparison: a grid of learning rates on the first seed, then the best rate on every seed."""
+
+    learning_rates: tuple[Real, ...] = Field(min_length=1)
+    max_steps: Count = 300
+    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=1)
+    evaluate_every: Count = 20
+    patience: Count = 5  # evaluations without a better selection loss before the trial stops; 0 never stops early
+    dropout: Share | None = None  # default: the model's
+
+
+class Scratch(Arm):
+    learning_rates: tuple[Real, ...] = Field(default=(5e-4, 1e-3, 2e-3), min_length=1)
+    max_steps: Count = 600
+
+
+class Finetune(Arm):
+    learning_rates: tuple[Real, ...] = Field(default=(1e-4, 3e-4, 6e-4), min_length=1)
+
+
+class Report(Section):
+    stride: Count | None = None  # tokens scored per validation window; default the context: windows do not overlap
+    prompt: str = "ROMEO:"
+    sample_tokens: Count = 300
+    temperature: Real = 0.8
+    resamples: Count = 10_000  # of the bootstrap over windows and seeds
+    seed: Count = 0
+
+
+class Launch(Section):
+    """How training is started; never part of what is computed. `folio run --ranks/--hostfile` override it."""
+
+    ranks: Count | None = None  # on this machine; default one per GPU, one on a CPU machine
+    workers: Count | None = None  # processes that read and encode text; default one per core
+    threads: Count | None = None  # per rank; default the cores divided by the local ranks
+    hostfile: str | None = None
+    port: Count | None = None  # default: a free one
+    startup_seconds: Count = 600
+    timeout_seconds: Count = 120
+
+
+class Config(Section):
+    """One run, from its data to its report."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    target: Target = Target(name="tiny-shakespeare")
+    corpus: Corpus = Corpus()
+    tokenizer: Tokenizer = Tokenizer()
+    shards: Shards = Shards()
+    model: Model = Model()
+    pretrain: Pretrain = Pretrain()
+    scratch: Scratch = Scratch()
+    finetune: Finetune = Finetune()
+    report: Report = Report()
+    launch: Launch = Launch()
+    deepspeed: dict[str, Any] = {}

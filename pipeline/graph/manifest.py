@@ -1,0 +1,132 @@
+"""The receipt of a finished artifact: `manifest.json`, written last and atomically. Present means finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.errors import DataError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+PACKAGES = ("torch", "deepspeed", "datasets", "tokenizers", "tiktoken", "pyarrow", "numpy")
+
+
+class FileEntry(BaseModel):
+    """One file of an artifact; `path` is relative to the artifact's folder and stays below it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What an artifact is (fingerprint, config slice, inputs), what it holds (files, counts) and what it cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = FORMAT
+    stage: str
+    run: str
+    fingerprint: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    files: tuple[FileEntry, ...]
+    counts: dict[str, Any]
+    seconds: float
+    rank_seconds: float
+    peak_memory_bytes: int
+    finished: str
+    versions: dict[str, str]
+    git_commit: str
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, ...]:
+    """Size and hash of every file below `folder`, by path. Names in `ignored` are left out wherever they stand."""
+    skip = {MANIFEST, *ignored}
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in skip)
+    return tuple(FileEntry(path=str(p.relative_to(folder)), bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, also after a power cut."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished artifact. Raises DataError if it is missing, damaged or points outside the folder."""
+    path = folder / MANIFEST
+    remedy = f"Delete the folder {folder} and run its stage again."
+    try:
+        manifest = Manifest.model_validate(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: the artifact is not finished.", remedy="Run its stage again.") from None
+    except (ValueError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise DataError(f"{path} is damaged ({reason}).", remedy=remedy) from None
+    if manifest.format != FORMAT:
+        raise DataError(f"{path} has format {manifest.format}, this Folio reads {FORMAT}.", remedy=remedy)
+    for entry in manifest.files:
+        if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{path} names {entry.path}, which lies outside the artifact.", remedy=remedy)
+    return manifest
+
+
+def damaged_files(folder: Path, entries: Sequence[FileEntry], *, quick: bool = False) -> list[str]:
+    """Paths that are missing, have another size or (unless `quick`) another hash than the manifest says, each with why."""
+    return [f"{entry.path} {why}" for entry in entries if (why := _damage(folder / entry.path, entry, quick))]
+
+
+def _damage(path: Path, entry: FileEntry, quick: bool) -> str:
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"has {size:,} bytes instead of {entry.bytes:,}"
+    return "has another sha256" if not quick and sha256_of(path) != entry.sha256 else ""
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
