@@ -1,8 +1,8 @@
 """The config tree: every key a run understands, its default, and what it means. Defaults live only here.
 
-A stage never sees the tree, only the slice that `graph/stages.py` names; what is outside its slice cannot change its artifact.
-Fields marked with `presentation()` may differ without making an artifact stale: they change how often things are saved
-or shown, never what is computed.
+A stage never sees the tree, only the slice that `graph/stages.py` names; what is outside its slice cannot change its
+artifact. Fields marked with `presentation()` may differ without making an artifact stale: they change how often things
+are saved or shown, never what is computed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.graph.quantities import Bytes, Count, Real, Share
 
-NotIdentity = {"identity": False}
-
 
 def presentation(default: Any) -> Any:
     """A field that is left out of fingerprints."""
-    return Field(default=default, json_schema_extra=NotIdentity)
+    return Field(default=default, json_schema_extra={"identity": False})
 
 
 class Section(BaseModel):
@@ -49,7 +47,7 @@ class Target(Section):
 
 
 class Source(Section):
-    """One origin of corpus text: exactly one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
+    """One origin of corpus text: one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
 
     name: str = ""
     path: str | None = None
@@ -61,7 +59,9 @@ class Source(Section):
     field: str = "text"
     license: str = "unknown"
     max_bytes: Bytes | None = None  # of kept text, UTF-8
-    weight: Real = 1.0  # how often the source's samples appear in one epoch of pretraining; 0.5 shows half of them
+    # How often the source's samples appear in one epoch of pretraining; 0.5 shows half of them. It changes no text, so
+    # it is part of what pretraining is made from and not of the corpus.
+    weight: Real = presentation(1.0)
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

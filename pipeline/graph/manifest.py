@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def damaged_files(folder: Path, entries: Sequence[FileEntry], *, quick: bool = False) -> list[str]:
-    """Paths that are missing, have another size or (unless `quick`) another hash than the manifest says, each with why."""
+    """What is missing, has another size or (unless `quick`) another hash than the manifest says: path and reason."""
     return [f"{entry.path} {why}" for entry in entries if (why := _damage(folder / entry.path, entry, quick))]
 
 
