@@ -1,0 +1,157 @@
+"""The GPT of the lecture "Let's build GPT", with the parts that later models use as options.
+
+    model = GPT(GPTShape(vocab_size=65, layers=6, width=384, heads=6, context=256))
+    logits = model(tokens)                       # (B, T, V)
+    nats, count = model(tokens, targets)         # sum over the counted positions; (nats / count).backward()
+
+Legend: B batch, T time, C channels, V vocabulary. The model knows nothing of devices, ranks, files or configs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gpt.attention import Attention, Cache, check_room, rotation_table
+from gpt.loss import IGNORED, LossSum, next_token_loss
+from gpt.shape import GPTShape, ShapeError
+
+__all__ = ["GPT", "GPTShape", "ShapeError", "Cache", "IGNORED", "LossSum", "next_token_loss"]
+
+
+def norm(shape: GPTShape) -> nn.Module:
+    if shape.norm == "rmsnorm":
+        return nn.RMSNorm(shape.width, eps=1e-6)
+    return nn.LayerNorm(shape.width, bias=shape.bias)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around the activation; for swiglu `up` holds the gate's rows, then the value's."""
+
+    def __init__(self, shape: GPTShape) -> None:
+        super().__init__()
+        self.activation = shape.activation
+        gates = 2 if shape.activation == "swiglu" else 1
+        self.up = nn.Linear(shape.width, gates * shape.hidden_width, bias=shape.bias)
+        self.down = nn.Linear(shape.hidden_width, shape.width, bias=shape.bias)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch: Tensor = self.dropout(self.down(self._activate(self.up(x))))
+        return branch
+
+    def _activate(self, x: Tensor) -> Tensor:
+        match self.activation:
+            case "relu":
+                return F.relu(x)
+            case "gelu":
+                return F.gelu(x, approximate="tanh")  # the approximation that GPT-2 was trained with
+            case "relu2":
+                return F.relu(x).square()  # So et al. 2021
+            case "swiglu":
+                gate, value = x.chunk(2, dim=-1)
+                return F.silu(gate) * value  # Shazeer 2020
+
+
+class Block(nn.Module):
+    """Communication, then computation, each on a normalized copy of the residual stream."""
+
+    def __init__(self, shape: GPTShape, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = norm(shape)
+        self.attention = Attention(shape, layer)
+        self.feed_forward_norm = norm(shape)
+        self.feed_forward = FeedForward(shape)
+
+    def forward(self, x: Tensor, rotation: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), rotation, cache)
+        x = x + self.feed_forward(self.feed_forward_norm(x))
+        return x  # noqa: RET504 - the two halves read alike
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer; its weights are those of `initialize(0)` until they are loaded or drawn again.
+
+    Set `checkpoint_activations` to keep only each block's input for the backward: less memory, a third more work.
+    """
+
+    def __init__(self, shape: GPTShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.checkpoint_activations = False
+        self.token_embedding = nn.Embedding(shape.vocab_size, shape.width)
+        self.position_embedding = nn.Embedding(shape.context, shape.width) if shape.position == "learned" else None
+        rotation = rotation_table(shape.context, shape.head_width) if shape.position == "rope" else None
+        self.rotation: Tensor | None
+        self.register_buffer("rotation", rotation, persistent=False)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.blocks = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.final_norm = norm(shape)
+        self.head = None if shape.tie_embeddings else nn.Linear(shape.width, shape.vocab_size, bias=shape.bias)
+        self.initialize(0)
+
+    @overload
+    def forward(self, tokens: Tensor, targets: None = None, cache: Cache | None = None) -> Tensor: ...
+    @overload
+    def forward(self, tokens: Tensor, targets: Tensor, cache: Cache | None = None) -> LossSum: ...
+
+    def forward(self, tokens: Tensor, targets: Tensor | None = None, cache: Cache | None = None) -> Tensor | LossSum:
+        """Logits (B, T, V) of each next token, or the loss where `targets` (B, T) are given.
+
+        tokens (B, T) int64. With a cache the tokens follow those it has seen, and are added to it.
+
+        Raises ShapeError if the tokens exceed the context.
+        """
+        x = self._features(tokens, cache)  # (B, T, C)
+        weight, bias = (self.token_embedding.weight, None) if self.head is None else (self.head.weight, self.head.bias)
+        logits = F.linear(x, weight, bias)  # (B, T, V)
+        return logits if targets is None else next_token_loss(logits, targets)
+
+    def _features(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        start = 0 if cache is None else cache.length
+        end = start + tokens.shape[1]
+        check_room(self.shape.context, start, tokens.shape[1])
+        x = self.token_embedding(tokens)  # (B, T, C)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[start:end]
+        rotation = None if self.rotation is None else self.rotation[:, start:end]
+        x = self.dropout(x)
+        for block in self.blocks:
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                x = checkpoint(block, x, rotation, use_reentrant=False)
+            else:
+                x = block(x, rotation, cache)
+        if cache is not None:
+            cache.length = end
+        features: Tensor = self.final_norm(x)
+        return features
+
+    @torch.no_grad()
+    def initialize(self, seed: int) -> GPT:
+        """Draw the weights anew as a function of the shape and the seed alone, whatever the device; this model.
+
+        Matrices are normal with deviation 0.02, those that write to the residual stream smaller by the square root of
+        their number, so that its size does not grow with depth (GPT-2). Norms start as 1, biases as 0.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 1:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+            deviation = 0.02 / math.sqrt(2 * self.shape.layers) if residual else 0.02
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator))
+        return self
+
+    def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Optimizer groups: matrices shrink by weight decay, norms and biases do not."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
