@@ -56,7 +56,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
 
 
 def checked(values: dict[str, Any], where: str, node: Any = None) -> Config:
-    """A Config from plain values. Raises ConfigError with the first mistakes, and their lines where `node` knows them."""
+    """A Config from plain values. Raises ConfigError with the first mistakes, and their lines if `node` knows them."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:

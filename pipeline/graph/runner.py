@@ -11,7 +11,6 @@ import os
 import pkgutil
 import resource
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.errors import DataError, EnvironmentFault, Preempted
+from pipeline.errors import DataError, EnvironmentFault
 from pipeline.graph.config import Config
 from pipeline.graph.lock import LOCK, exclusive
 from pipeline.graph.manifest import Manifest, file_entries, installed_versions, write_manifest
@@ -101,8 +99,7 @@ def _work(stage: Stage, config: Config, inputs: dict[str, Artifact], folder: Pat
 def _finish(stage: Stage, config: Config, fingerprint: str, work: Work) -> Manifest:
     started = time.monotonic()
     function = pkgutil.resolve_name(stage.function)
-    with _terminates_gently(stage.name):
-        counts = function(work)
+    counts = function(work)
     seconds = time.monotonic() - started
     manifest = Manifest(
         stage=stage.name,
@@ -132,20 +129,6 @@ def expanded(value: Any) -> Any:
     if isinstance(value, str):
         return os.path.expandvars(value)
     return tuple(expanded(item) for item in value) if isinstance(value, tuple) else value
-
-
-@contextmanager
-def _terminates_gently(stage: str) -> Iterator[None]:
-    """Turn SIGTERM into Preempted while a stage runs; training replaces this handler by one that saves first."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Preempted(f"Stage {stage} was told to stop by {signal.Signals(number).name}.", remedy="Run again.")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

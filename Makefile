@@ -1,0 +1,41 @@
+# A newcomer's commands. Each does its own set-up; `make demo` and `make test` are the two to start with.
+PYTHON ?= python3
+BIN := .venv/bin
+export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+
+.PHONY: help install demo test check bench clean
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make install   everything into .venv, DeepSpeed's communication extension built
+install: .venv/installed
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pipeline.training.extension
+	@touch $@
+
+## make demo      the main job at a small scale, in a few minutes; the last line names the report
+demo: install
+	$(BIN)/folio run configs/demo.yaml
+
+## make test      the whole test suite
+test: install
+	$(BIN)/pytest
+
+## make check     static checks: ruff, mypy, import-linter, typos
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+## make bench     speed as ratios against references, into docs/results/bench.json and bench.md
+bench: install
+	$(BIN)/python -m tests.bench
+
+## make clean     removes .venv and the artifacts
+clean:
+	rm -rf .venv artifacts

@@ -1,0 +1,25 @@
+"""Arguments that several commands share, and how they become a config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.graph.config import Config
+from pipeline.graph.configfile import load_config
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, such as configs/demo.yaml.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one key for this call.")]
+Ranks = Annotated[int | None, typer.Option(min=1, help="Ranks on this machine.")]
+Hostfile = Annotated[Path | None, typer.Option(help="Lines of `host slots=N`: train on several machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def config_of(path: Path, settings: list[str] | None, ranks: int | None = None, hostfile: Path | None = None) -> Config:
+    """The checked config with `--set`, `--ranks` and `--hostfile` laid over it."""
+    config = load_config(path, settings or ())
+    changes = {"ranks": ranks, "hostfile": str(hostfile) if hostfile else None}
+    launch = config.launch.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    return config.model_copy(update={"launch": launch})

@@ -1,0 +1,56 @@
+"""The program `folio`.
+
+Results go to stdout, talk and progress to stderr; nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import typer
+
+from cli import checkpoint, data, models, runs
+from pipeline.errors import FolioError, Interrupted, Preempted
+
+app = typer.Typer(
+    name="folio",
+    help="How much does pretraining help on this target? From raw text to a defensible answer.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs.add_to(app)
+models.add_to(app)
+app.add_typer(data.app, name="data")
+app.add_typer(checkpoint.app, name="checkpoint")
+
+
+def main() -> None:
+    """Run the program; every refusal is one line and the exit code of its kind."""
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    debug = "--debug" in sys.argv
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except FolioError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"folio: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave at once: finished stages are kept. Training has its own handler, which saves first."""
+    kind = Interrupted if number == signal.SIGINT else Preempted
+    raise kind(
+        f"Stopped by {signal.Signals(number).name}; finished stages are kept.", remedy="The same command goes on."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Commands about a whole run: run, plan, status, verify, and one command per stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.arguments import AsJson, ConfigPath, Hostfile, Ranks, Settings, config_of
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph.config import Config
+from pipeline.graph.stages import NAMES, STAGES
+
+StageName = Annotated[str | None, typer.Option(metavar="STAGE", help=f"One of {', '.join(NAMES)}.")]
+SUMMARIES = {
+    "target": "Get the target text and split it.",
+    "corpus": "Stream, clean, deduplicate and decontaminate the corpus.",
+    "tokenizer": "Train the tokenizer.",
+    "shards": "Encode corpus and target into Arrow token shards.",
+    "pretrain": "Pretrain the model on the corpus.",
+    "scratch": "Train the control: the same model on the target alone.",
+    "finetune": "Finetune the pretrained model on the target.",
+    "report": "Score every arm on the validation text and write the report.",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands, in the order that `--help` lists them."""
+    for command in (run, plan, status, verify):
+        app.command()(command)
+    for stage in STAGES:
+        app.command(name=stage.name, help=_stage_help(stage.name))(_stage_command(stage.name))
+
+
+def run(
+    config: ConfigPath,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Start here; earlier stages must be done.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Just this stage.")] = None,
+    settings: Settings = None,
+    ranks: Ranks = None,
+    hostfile: Hostfile = None,
+) -> None:
+    """Do the whole chain; finished stages are skipped.
+
+    Example: folio run configs/demo.yaml --until shards
+    """
+    checked = config_of(config, settings, ranks, hostfile)
+    _run(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
+
+
+def plan(config: ConfigPath, settings: Settings = None, ranks: Ranks = None, as_json: AsJson = False) -> None:
+    """Show what would run, why, and whether it fits; touches nothing.
+
+    Example: folio plan configs/shakespeare-cpu.yaml --ranks 2
+    """
+    from pipeline.graph import plan as planning
+    from pipeline.graph.store import Store
+
+    made = planning.plan(config_of(config, settings, ranks), Store.from_environment())
+    typer.echo(json.dumps(made.as_json(), indent=1) if as_json else made.as_text())
+
+
+def status(config: ConfigPath, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Show the state of each stage, and the progress of a running one.
+
+    Example: folio status configs/demo.yaml
+    """
+    from pipeline.graph import status as states
+    from pipeline.graph.store import Store
+
+    found = states.states(config_of(config, settings), Store.from_environment())
+    lines = json.dumps([state.as_json() for state in found], indent=1) if as_json else states.as_text(found)
+    typer.echo(lines)
+
+
+def verify(
+    config: ConfigPath,
+    settings: Settings = None,
+    quick: Annotated[bool, typer.Option(help="Compare sizes only.")] = False,
+) -> None:
+    """Hash every artifact of a run again and name each damaged file.
+
+    Example: folio verify configs/demo.yaml
+    """
+    from pipeline.graph.manifest import damaged_files
+    from pipeline.graph.stages import fingerprints
+    from pipeline.graph.store import Store
+
+    store, damaged, checked = Store.from_environment(), [], 0
+    for name, fingerprint in fingerprints(config_of(config, settings)).items():
+        artifact = store.finished(name, fingerprint)
+        if artifact is not None:
+            found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
+            damaged += [f"{artifact.folder}/{what}" for what in found]
+            checked += 1
+            typer.echo(
+                f"{name:>9}  {'DAMAGED' if found else 'ok'}  {len(artifact.manifest.files)} files  {artifact.folder}"
+            )
+    if damaged:
+        raise DataError("; ".join(damaged) + ".", remedy="Delete the damaged folder and run its stage again.")
+    if not checked:
+        raise DataError(f"No stage of {config} is finished.", remedy="`folio run` does the whole chain.")
+
+
+def _stage_command(name: str) -> Any:
+    def command(config: ConfigPath, settings: Settings = None, ranks: Ranks = None, hostfile: Hostfile = None) -> None:
+        _run(config_of(config, settings, ranks, hostfile), name, name)
+
+    return command
+
+
+def _stage_help(name: str) -> str:
+    return f"{SUMMARIES[name]} Its inputs must be finished.\n\nExample: folio {name} configs/demo.yaml"
+
+
+def _run(config: Config, first: str, last: str) -> None:
+    from pipeline.graph.runner import run as run_chain
+
+    from pipeline.graph.runner import Selection
+    from pipeline.graph.store import Store
+
+    artifacts = run_chain(config, Store.from_environment(), Selection(first, last))
+    if artifacts and last in artifacts:
+        typer.echo(_result(artifacts[last].folder, last))
+
+
+def _result(folder: Path, stage: str) -> str:
+    """What the last line of a run names: the report's page, or the folder of the stage."""
+    return str(folder / "report.html") if stage == "report" else str(folder)
+
+
+def _known(stage: str) -> str:
+    if stage not in NAMES:
+        raise ConfigError(f"{stage!r} is no stage.", remedy=f"Stages are {', '.join(NAMES)}.")
+    return stage

@@ -1,0 +1,117 @@
+"""What a stage will need before it runs: memory per rank by ZeRO stage, disk, tokens and seconds.
+
+Memory follows the ZeRO paper (Rajbhandari et al. 2020, section 3): weights, gradients and optimizer state per
+parameter, of which stage 1 shards the optimizer, stage 2 also the gradients and stage 3 also the weights over the
+ranks. Activations are counted for one micro-batch. Seconds follow from a matrix product timed on the spot.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gpt.counts import flops_per_token, num_parameters
+from gpt.shape import GPTShape
+from pipeline.graph.config import Arm, Config, Model, Pretrain, Training
+
+PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
+BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
+CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
+EFFICIENCY = 0.6  # of a large matrix product that training reaches; measured on two cores in docs/results/bench.md
+ZERO_STAGES = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one training stage needs. `memory_bytes[z]` is per rank under ZeRO stage z; `steps` over all trials."""
+
+    parameters: int
+    tokens: int
+    steps: int
+    flops: float
+    disk_bytes: int
+    memory_bytes: tuple[int, ...]
+
+
+def shape_of(model: Model, vocab_size: int) -> GPTShape:
+    """The model of a config with a vocabulary."""
+    return GPTShape(vocab_size=vocab_size, **model.model_dump())
+
+
+def training_need(stage: str, config: Config, ranks: int) -> Need:
+    """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
+    shape = shape_of(config.model, config.tokenizer.vocab_size)
+    settings: Training = getattr(config, stage)
+    tokens, trials = _tokens(settings)
+    parameters = num_parameters(shape)
+    kept = settings.keep_checkpoints * CHECKPOINT_BYTES * parameters
+    weights = 4 * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)
+    return Need(
+        parameters=parameters,
+        tokens=tokens,
+        steps=tokens // settings.batch_tokens,
+        flops=float(tokens) * flops_per_token(shape),
+        disk_bytes=kept + weights + 2_000_000 * trials,
+        memory_bytes=tuple(memory_bytes(shape, settings, zero, ranks) for zero in ZERO_STAGES),
+    )
+
+
+def memory_bytes(shape: GPTShape, settings: Training, zero: int, ranks: int) -> int:
+    """Bytes one rank needs: model state under a ZeRO stage, activations of a micro-batch, and the process itself."""
+    parameters = num_parameters(shape)
+    wide = settings.dtype == "fp32"
+    weights, gradients, optimizer = (4, 4, 8) if wide else (2, 2, 12)
+    state = optimizer / (ranks if zero >= 1 else 1) + gradients / (ranks if zero >= 2 else 1)
+    state += weights / (ranks if zero >= 3 else 1)
+    return int(parameters * state) + _activation_bytes(shape, settings) + PROCESS_BYTES
+
+
+def _activation_bytes(shape: GPTShape, settings: Training) -> int:
+    """Korthikanti et al. 2022, equation 1, without dropout masks and with flash attention, plus the logits twice."""
+    values = 4 if settings.dtype == "fp32" else 2
+    positions = settings.micro_batch * shape.context
+    per_layer = 2 if settings.activation_checkpointing else 15
+    return positions * values * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
+
+
+def _tokens(settings: Training) -> tuple[int, int]:
+    """Tokens trained on, over all trials, and the number of trials."""
+    if isinstance(settings, Arm):
+        trials = len(settings.learning_rates) + len(settings.seeds) - 1
+        return trials * settings.max_steps * settings.batch_tokens, trials
+    return settings.tokens // settings.batch_tokens * settings.batch_tokens, 1
+
+
+def corpus_bytes(config: Config) -> int | None:
+    """Upper bound of the text the corpus keeps, or None where only the network knows."""
+    sizes = [_source_bytes(source.path, source.max_bytes) for source in config.corpus.sources]
+    known = None if any(size is None for size in sizes) else sum(size for size in sizes if size is not None)
+    limits = [limit for limit in (known, config.corpus.max_bytes) if limit is not None]
+    return min(limits) if limits else None
+
+
+def _source_bytes(pattern: str | None, limit: int | None) -> int | None:
+    paths = glob.glob(os.path.expandvars(pattern)) if pattern else []
+    packed = (".zst", ".gz", ".parquet")
+    found = sum(Path(path).stat().st_size * (3.7 if path.endswith(packed) else 1) for path in paths)
+    limits = [size for size in (int(found) if paths else None, limit) if size is not None]
+    return min(limits) if limits else None
+
+
+def matrix_flops_per_second(dtype: str) -> float:
+    """Speed of a large matrix product on this machine now, all cores (or one GPU), in about a tenth of a second."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.float32 if dtype == "fp32" else torch.bfloat16
+    size = 4096 if device == "cuda" else 512
+    matrix = torch.randn(size, size, device=device, dtype=kind)
+    repeats, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.1:
+        product = matrix @ matrix
+        repeats += 1
+    product.sum().item()  # waits for the device
+    return 2.0 * size**3 * repeats / (time.perf_counter() - started)

@@ -1,0 +1,205 @@
+"""What a run would do and why, and whether it fits. Reads the store and the machine; writes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from gpt.counts import num_parameters
+from pipeline.graph import forecast
+from pipeline.graph.config import Config, Training
+from pipeline.graph.quantities import readable_bytes, readable_count, readable_seconds
+from pipeline.graph.stages import Stage, fingerprints, identity, inputs_of, stages_of
+from pipeline.graph.store import Store
+
+TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}  # two cores; docs/results/bench.md
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: `state` is "done", "will run" or "stale"; `reason` says what changed; sizes are expectations."""
+
+    stage: str
+    state: str
+    reason: str
+    folder: str
+    seconds: float | None
+    disk_bytes: int | None
+    tokens: int | None = None
+    memory_bytes_per_rank: tuple[int, ...] | None = None  # by ZeRO stage 0 to 3
+    zero: int | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The plan of a run; `obstacles` names what does not fit on this machine, each as a sentence."""
+
+    run: str
+    ranks: int
+    stages: tuple[StagePlan, ...]
+    parameters: int
+    obstacles: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def as_text(self) -> str:
+        head = f"{self.run}: {readable_count(self.parameters)} parameters, {self.ranks} rank{'s' * (self.ranks > 1)}"
+        lines = [head, *(_line(stage) for stage in self.stages), *_memory_table(self), _total(self.stages)]
+        lines += [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
+        return "\n".join(lines)
+
+
+def plan(config: Config, store: Store) -> RunPlan:
+    """What `folio run` would do now."""
+    ranks = config.launch.ranks or 1
+    found = fingerprints(config)
+    rates = _Rates(config)
+    stages = tuple(_stage_plan(stage, config, store, found, ranks, rates) for stage in stages_of(config))
+    shape = forecast.shape_of(config.model, config.tokenizer.vocab_size)
+    return RunPlan(config.name, ranks, stages, num_parameters(shape), _obstacles(stages, ranks, store.root))
+
+
+class _Rates:
+    """Floating-point operations per second by dtype, timed once and only if something will train."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._measured: dict[str, float] = {}
+
+    def flops_per_second(self, stage: str) -> float:
+        dtype = getattr(self.config, stage).dtype
+        if dtype not in self._measured:
+            self._measured[dtype] = forecast.matrix_flops_per_second(dtype) * forecast.EFFICIENCY
+        return self._measured[dtype]
+
+
+def _stage_plan(
+    stage: Stage, config: Config, store: Store, found: Mapping[str, str], ranks: int, rates: _Rates
+) -> StagePlan:
+    folder = str(store.folder(stage.name, found[stage.name]))
+    artifact = store.finished(stage.name, found[stage.name])
+    if artifact is not None:
+        size = sum(entry.bytes for entry in artifact.manifest.files)
+        return StagePlan(stage.name, "done", "", folder, artifact.manifest.seconds, size)
+    reason = _why(stage, config, store, found)
+    state = "stale" if reason else "will run"
+    if not stage.trains:
+        seconds, disk = _text_need(stage.name, config)
+        return StagePlan(stage.name, state, reason, folder, seconds, disk)
+    need = forecast.training_need(stage.name, config, ranks)
+    seconds = need.flops / rates.flops_per_second(stage.name)
+    settings: Training = getattr(config, stage.name)
+    return StagePlan(
+        stage.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
+    )
+
+
+def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
+    """Seconds and disk of a stage that reads text; None where only the network knows the size."""
+    if stage in ("target", "report"):
+        return (2.0, 2_500_000) if stage == "target" else (20.0, 2_000_000)
+    size = forecast.corpus_bytes(config)
+    if size is None:
+        return None, None
+    read = min(size, config.tokenizer.sample_bytes) if stage == "tokenizer" else size
+    width = 2 if config.tokenizer.vocab_size <= 2**16 else 4
+    disk = {"corpus": 0.4 * size, "tokenizer": 500_000, "shards": width * size / forecast.BYTES_PER_TEXT_TOKEN}
+    return read / TEXT_BYTES_PER_SECOND[stage], int(disk[stage])
+
+
+def _why(stage: Stage, config: Config, store: Store, found: Mapping[str, str]) -> str:
+    """What changed since this run's newest artifact of the stage; empty if there is none."""
+    newest = store.newest(stage.name, config.name)
+    if newest is None:
+        return ""
+    changes = differences(newest.config, identity(stage.slice(config)))
+    inputs = [name for name in inputs_of(stage, config) if newest.inputs.get(name) != found[name]]
+    changes += [f"{name} changes" for name in inputs]
+    return ", ".join(changes) or "its format changed"
+
+
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """Dotted keys whose value differs, as "pretrain.learning_rate 0.001 -> 0.002"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        missing = "(unset)"
+        pairs = [(f"{name}.{key}" if name else key, old.get(key, missing), new.get(key, missing)) for key in keys]
+        return [change for key, before, after in pairs for change in differences(before, after, key)]
+    return [] if old == new else [f"{name} {_short(old)} -> {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path) -> tuple[str, ...]:
+    ahead = [stage for stage in stages if stage.state != "done"]
+    found = []
+    disk = sum(stage.disk_bytes or 0 for stage in ahead)
+    free = shutil.disk_usage(_existing(root)).free
+    if disk > free:
+        found.append(f"{readable_bytes(disk)} of disk in {root}, {readable_bytes(free)} free.")
+    memory = _memory_bytes()
+    for stage in ahead:
+        if stage.memory_bytes_per_rank is not None and stage.zero is not None:
+            need = stage.memory_bytes_per_rank[stage.zero] * min(ranks, _ranks_per_memory())
+            if need > memory:
+                where = f"{stage.stage} with ZeRO {stage.zero} on {ranks} ranks"
+                found.append(f"{where} needs {readable_bytes(need)}, {readable_bytes(memory)} available.")
+    return tuple(found)
+
+
+def _memory_bytes() -> int:
+    """Memory that training may use: of one GPU, or what this machine has available now."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(psutil.virtual_memory().available)
+
+
+def _ranks_per_memory() -> int:
+    """How many local ranks share the memory above: one per GPU, all of them on a CPU machine."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    return path if path.exists() else _existing(path.parent)
+
+
+def _line(stage: StagePlan) -> str:
+    parts = [f"{stage.stage:>9}  {stage.state:<8}"]
+    parts.append(f"{readable_seconds(stage.seconds):>11}" if stage.seconds is not None else f"{'?':>11}")
+    parts.append(f"{readable_bytes(stage.disk_bytes):>9}" if stage.disk_bytes is not None else f"{'?':>9}")
+    parts.append(f"{readable_count(stage.tokens)} tokens" if stage.tokens else "")
+    parts.append(f"because {stage.reason}" if stage.reason else "")
+    return "  ".join(part for part in parts if part).rstrip()
+
+
+def _memory_table(made: RunPlan) -> list[str]:
+    rows = [stage for stage in made.stages if stage.memory_bytes_per_rank is not None]
+    if not rows:
+        return []
+    lines = ["memory per rank   " + "".join(f"{f'ZeRO {zero}':>10}" for zero in forecast.ZERO_STAGES)]
+    for stage in rows:
+        sizes = "".join(f"{readable_bytes(size):>10}" for size in stage.memory_bytes_per_rank or ())
+        lines.append(f"{stage.stage:>9}         {sizes}   (this run: ZeRO {stage.zero})")
+    return lines
+
+
+def _total(stages: tuple[StagePlan, ...]) -> str:
+    ahead = [stage for stage in stages if stage.state != "done"]
+    seconds = sum(stage.seconds or 0 for stage in ahead)
+    disk = sum(stage.disk_bytes or 0 for stage in ahead)
+    return f"to do: {len(ahead)} stages, about {readable_seconds(seconds)} and {readable_bytes(disk)}"

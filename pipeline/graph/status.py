@@ -1,0 +1,71 @@
+"""How far a run is: each stage's state, and the live progress that a running one leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.graph.config import Config
+from pipeline.graph.lock import held
+from pipeline.graph.quantities import readable_seconds
+from pipeline.graph.runner import PROGRESS
+from pipeline.graph.stages import fingerprints
+from pipeline.graph.store import Store
+
+
+@dataclass(frozen=True)
+class StageState:
+    """`state` is "done", "running", "interrupted" (begun, nobody works on it) or "waiting"; `seconds` what it took."""
+
+    stage: str
+    state: str
+    folder: str
+    seconds: float | None = None
+    progress: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def states(config: Config, store: Store) -> list[StageState]:
+    """The state of every stage of the run, in order."""
+    return [_state(stage, fingerprint, store) for stage, fingerprint in fingerprints(config).items()]
+
+
+def as_text(found: list[StageState]) -> str:
+    return "\n".join(f"{state.stage:>9}  {state.state:<11} {_detail(state)}".rstrip() for state in found)
+
+
+def _state(stage: str, fingerprint: str, store: Store) -> StageState:
+    folder = store.folder(stage, fingerprint)
+    artifact = store.finished(stage, fingerprint)
+    if artifact is not None:
+        return StageState(stage, "done", str(folder), artifact.manifest.seconds)
+    if not folder.exists():
+        return StageState(stage, "waiting", str(folder))
+    if held(folder):
+        return StageState(stage, "running", str(folder), progress=_live(folder / PROGRESS))
+    return StageState(stage, "interrupted", str(folder))
+
+
+def _live(path: Path) -> dict[str, Any] | None:
+    """Progress of the running task; None between tasks."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _detail(state: StageState) -> str:
+    if state.seconds is not None:
+        return f"{readable_seconds(state.seconds):>11}  {state.folder}"
+    if state.progress is None:
+        return ""
+    left = state.progress["seconds_left"]
+    done, total, unit = state.progress["done"], state.progress["total"], state.progress["unit"]
+    parts = [state.progress["label"], f"{done:,.0f}" + (f"/{total:,.0f} {unit}" if total else f" {unit}")]
+    parts += [f"{readable_seconds(left)} left" if left is not None else "", state.progress["info"]]
+    return "  ".join(part for part in parts if part)
