@@ -1,0 +1,42 @@
+"""The training stages pretrain, scratch and finetune, as the runner calls them: have all ranks train, return counts."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from pipeline.graph.work import Work
+from pipeline.training.job import Job
+from pipeline.training.launch import run_ranks
+
+
+def run(work: Work) -> dict[str, Any]:
+    """Train on every rank; the counts say how many ranks there were and what they cost.
+
+    Raises DataError if an input is damaged, which is found before any rank starts, and whatever ended the training.
+    """
+    started = time.monotonic()
+    for artifact in work.inputs.values():
+        artifact.checked()
+    job = Job.of(work)
+    forget(job)
+    job.write()
+    counts = run_ranks(job, job.settings.ranks or default_ranks())
+    forget(job)
+    seconds = time.monotonic() - started
+    return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
+
+
+def default_ranks() -> int:
+    """One per GPU, one on a machine without."""
+    import torch
+
+    return 1 if os.environ.get("DS_ACCELERATOR") == "cpu" else max(torch.cuda.device_count(), 1)
+
+
+def forget(job: Job) -> None:
+    """Remove what an attempt said about itself: no part of the artifact, and not to be taken for the next one's."""
+    notes = [path for pattern in ("*.beat", "*.error.json") for path in job.logs.glob(pattern)]
+    for path in (job.outcome, job.stop_file, *notes):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""One rank: `python -m pipeline.training.worker JOB.json`, started by Folio or by DeepSpeed's launcher."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pkgutil
+import resource
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from pipeline.graph.manifest import write_atomically
+from pipeline.graph.progress import Progress
+from pipeline.training import rendezvous
+from pipeline.training.failures import Failure
+from pipeline.training.job import Job
+from pipeline.training.pulse import pulse
+from pipeline.training.signals import PARENT, die_with_parent, stop
+from pipeline.training.world import World
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
+
+
+def main() -> None:
+    """Run the rank to its end; leaves with the exit code of what happened."""
+    die_with_parent(int(os.environ.get(PARENT) or os.getppid()))
+    job = Job.read(Path(sys.argv[1]))
+    rank = int(os.environ.get("RANK", "0"))
+    into_log(job.logs, rank)
+    sys.excepthook = lambda kind, error, trace: give_up(error, job.logs, rank)
+    stop.listen(job.stop_file)
+    world = World.from_environment()
+    prepare(job, world)
+    rendezvous.join(world, startup_seconds=job.settings.startup_seconds)
+    train(job, world)
+    rendezvous.leave()
+
+
+def prepare(job: Job, world: World) -> None:
+    """Give this rank its share of the machine."""
+    keep_memory()
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(job.settings.threads or max(cores // world.local_world_size, 1))
+
+
+def train(job: Job, world: World) -> None:
+    """The stage's body on this rank, between joining and leaving. Rank 0 leaves its counts in `outcome.json`."""
+    pulse.start(job.logs, world.rank, lambda: rendezvous.set_timeout(job.settings.timeout_seconds))
+    progress = Progress(job.stage, Path(job.state_file) if job.state_file and world.leads else None)
+    counts = pkgutil.resolve_name(job.body)(job, world, progress)
+    pulse.stop()
+    rendezvous.set_timeout(job.settings.startup_seconds)
+    peak = rendezvous.largest(_peak_memory_bytes(), world)
+    if world.leads:
+        outcome = {**counts, "world_size": world.world_size, "peak_memory_bytes": peak}
+        write_atomically(job.outcome, json.dumps(outcome, indent=1) + "\n")
+
+
+def give_up(error: BaseException, logs: Path, rank: int) -> NoReturn:
+    """Leave a note about the failure and end now: with a peer gone, an orderly end would wait for it."""
+    failure = Failure.of(error, rank)
+    failure.write(logs)
+    print(failure.traceback, flush=True)
+    os._exit(failure.exit_code)
+
+
+def into_log(logs: Path, rank: int) -> None:
+    """Send output to this rank's log; what rank 0 says on stderr stays with the operator."""
+    logs.mkdir(parents=True, exist_ok=True)
+    log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, sys.stdout.fileno())
+    if rank != 0:
+        os.dup2(log, sys.stderr.fileno())
+    os.close(log)
+
+
+def keep_memory() -> None:
+    """Have malloc keep what is freed: it otherwise returns every large buffer to the kernel, and each step faults all
+    its pages in again (half of the time of a small model's step)."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+        libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+def _peak_memory_bytes() -> int:
+    """Of the device that holds the model; the kernel counts in KiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()
