@@ -1,0 +1,133 @@
+"""Which tokens each step trains on: a pure function of (seed, step), whatever the number of ranks.
+
+An epoch shows every source's samples as often as its weight says, in an order that a keyed permutation computes. Step s
+takes samples s * B ... (s + 1) * B - 1 of the endless row of epochs; ranks share them in consecutive parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError
+from pipeline.tokens.order import Permutation, order_key
+from pipeline.tokens.shard import DocumentSpan, TokenStream
+
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training window: `length` tokens from `start` of stream number `stream`, going on at its first token."""
+
+    epoch: int
+    stream: int
+    start: int
+    length: int
+
+
+class Mixture:
+    """Token streams with weights, cut into samples of `context` tokens and one more.
+
+    A stream of n samples with weight 2.5 gives each sample twice and a keyed half of them a third time: 2.5 * n samples
+    per epoch. Every epoch cuts its streams at another phase, going around the end to the first token: a text that is
+    seen fifty times is then seen in as many different windows.
+    """
+
+    def __init__(self, streams: Sequence[tuple[TokenStream, float]], context: int) -> None:
+        self.streams = [stream for stream, _ in streams]
+        self.context = context
+        self._sizes = np.array([max(len(stream) - 1, 0) // context for stream in self.streams], dtype=np.int64)
+        self._counts = np.array([round(weight * size) for (_, weight), size in zip(streams, self._sizes, strict=True)])
+        self._ends = np.cumsum(self._counts)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of one epoch."""
+        return int(self._counts.sum())
+
+    def samples(self, seed: int, epoch: int, indices: NDArray[np.int64]) -> list[Sample]:
+        """Samples number `indices` of an epoch."""
+        places = Permutation(self.num_samples, order_key(seed, epoch))(indices)
+        streams = np.searchsorted(self._ends, places, side="right")
+        starts = np.empty_like(places)
+        for stream in np.unique(streams):
+            chosen = streams == stream
+            repeats = places[chosen] - (self._ends[stream] - self._counts[stream])
+            starts[chosen] = self._starts(int(stream), repeats, seed, epoch)
+        pairs = zip(streams.tolist(), starts.tolist(), strict=True)
+        return [Sample(epoch, stream, start, self.context + 1) for stream, start in pairs]
+
+    def _starts(self, stream: int, repeats: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+        size = int(self._sizes[stream])
+        # The last round over a stream may be a partial one; a permutation decides which windows it shows.
+        partial = repeats >= int(self._counts[stream]) // size * size
+        windows = repeats % size
+        windows[partial] = Permutation(size, order_key(seed, epoch, stream, "partial"))(windows[partial])
+        phase = order_key(seed, epoch, stream, "phase") % len(self.streams[stream])
+        return (windows * self.context + phase) % len(self.streams[stream])
+
+    def tokens(self, sample: Sample) -> NDArray[np.unsignedinteger]:
+        """The context + 1 tokens of a sample."""
+        stream = self.streams[sample.stream]
+        before_end = min(sample.length, len(stream) - sample.start)
+        tokens = stream.window(sample.start, before_end)
+        if before_end == sample.length:
+            return tokens
+        return np.concatenate([tokens, stream.window(0, sample.length - before_end)])
+
+    def documents(self, sample: Sample) -> list[DocumentSpan]:
+        """The documents of a sample, in order."""
+        stream = self.streams[sample.stream]
+        before_end = min(sample.length, len(stream) - sample.start)
+        spans = stream.documents_of(sample.start, before_end)
+        return spans + (stream.documents_of(0, sample.length - before_end) if before_end < sample.length else [])
+
+
+class Batches:
+    """The batches of a training run, by step. Raises ConfigError if an epoch has fewer samples than one batch."""
+
+    def __init__(self, mixture: Mixture, *, batch_samples: int, seed: int) -> None:
+        self.mixture, self.batch_samples, self.seed = mixture, batch_samples, seed
+        if mixture.num_samples < batch_samples:
+            raise ConfigError(
+                f"There are {mixture.num_samples:,} samples of {mixture.context} tokens, fewer than one batch of "
+                f"{batch_samples:,}.",
+                remedy="Give more text, or lower batch_tokens or model.context.",
+            )
+
+    def samples_of_step(self, step: int) -> list[Sample]:
+        """The samples of one step over all ranks. Rank r of R trains on the r-th of R consecutive, equal parts."""
+        return self._samples(step * self.batch_samples, self.batch_samples)
+
+    def of_step(self, step: int, *, rank: int, world_size: int, micro_batch: int) -> list[Batch]:
+        """This rank's micro-batches of a step: (inputs, targets), both int64 (micro_batch, context).
+
+        Raises ConfigError if the batch does not divide into ranks and micro-batches.
+        """
+        share, rest = divmod(self.batch_samples, world_size)
+        if rest or share % micro_batch:
+            raise ConfigError(
+                f"A batch of {self.batch_samples:,} samples does not divide into {world_size} ranks x "
+                f"micro_batch {micro_batch}.",
+                remedy="Change batch_tokens, micro_batch or the number of ranks.",
+            )
+        samples = self._samples(step * self.batch_samples + rank * share, share)
+        return [self._batch(samples[at : at + micro_batch]) for at in range(0, share, micro_batch)]
+
+    def _samples(self, first: int, count: int) -> list[Sample]:
+        # A batch may reach into the next epoch, which has its own permutation.
+        places = np.arange(first, first + count, dtype=np.int64)
+        epochs, indices = np.divmod(places, self.mixture.num_samples)
+        return [
+            sample
+            for epoch in np.unique(epochs).tolist()
+            for sample in self.mixture.samples(self.seed, epoch, indices[epochs == epoch])
+        ]
+
+    def _batch(self, samples: Sequence[Sample]) -> Batch:
+        windows = np.stack([self.mixture.tokens(sample) for sample in samples]).astype(np.int64)
+        return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
