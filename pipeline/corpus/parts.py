@@ -1,0 +1,90 @@
+"""Parts: the text files of the corpus, `SS-NNNNN.jsonl.zst` with {"id", "source", "text"} a line.
+
+SS is the position of the source in the config, so a part never mixes sources. Each part is one zstd frame with a
+checksum, written beside its place and renamed when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypedDict
+
+import zstandard
+
+from pipeline.errors import DataError
+
+PART_BYTES = 16_000_000
+REMEDY = "Delete the folder of the corpus artifact and run stage corpus again."
+
+
+class Document(TypedDict):
+    """One line of a part; `source` is the name of the source in the config."""
+
+    id: str
+    source: str
+    text: str
+
+
+def document_line(document: Document) -> bytes:
+    """The document as one JSON line. Raises UnicodeEncodeError for text that UTF-8 cannot hold."""
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def read_part(path: Path) -> Iterator[Document]:
+    """The documents of one part, in order. Raises DataError if the part is damaged or cut."""
+    try:
+        lines = zstandard.ZstdDecompressor().decompress(path.read_bytes()).split(b"\n")
+    except zstandard.ZstdError as error:
+        raise DataError(f"The corpus part {path} is damaged ({error}).", remedy=REMEDY) from None
+    return map(json.loads, lines[:-1])
+
+
+def part_paths(folder: Path, split: str, index: int | None = None) -> list[Path]:
+    """Finished parts of `split` ("train" or "validation") in order, of one source or of all."""
+    return sorted((folder / split).glob("*.jsonl.zst" if index is None else f"{index:02d}-*.jsonl.zst"))
+
+
+def remove_parts(folder: Path, split: str, index: int) -> None:
+    """Delete what an interrupted run left of a source, drafts too."""
+    for path in (folder / split).glob(f"{index:02d}-*"):
+        path.unlink()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file so that it is there completely or not at all."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+class PartWriter:
+    """Writes the documents of one source and split as parts of about PART_BYTES of text each."""
+
+    def __init__(self, folder: Path, index: int) -> None:
+        self.folder, self.index = folder, index
+        self.num_parts = 0
+        self._lines: list[bytes] = []
+        self._held_bytes = 0
+
+    def add(self, line: bytes) -> None:
+        """Append a document line as `document_line` makes it."""
+        self._lines.append(line)
+        self._held_bytes += len(line)
+        if self._held_bytes >= PART_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held as one part; nothing held, nothing written."""
+        if not self._lines:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        compressed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(self._lines))
+        write_file(self.folder / f"{self.index:02d}-{self.num_parts:05d}.jsonl.zst", compressed)
+        self.num_parts += 1
+        self._lines, self._held_bytes = [], 0

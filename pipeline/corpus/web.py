@@ -1,0 +1,155 @@
+"""Bytes from the web that survive a dropped connection: every failure is retried a bounded number of times."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import TypeVar
+
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
+
+RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
+LONGEST_WAIT_SECONDS = 30.0
+SKIP_BYTES = 1 << 20
+Answer = TypeVar("Answer")
+
+
+class WebFile(io.RawIOBase):
+    """One http(s) address as a readable, seekable file.
+
+    After a failure it continues at the byte it had reached (Range request). `attempts` failures in a row without a new
+    byte end it, with waits of backoff_seconds * 1, 2, 4, ... between them, or what the server asks for in Retry-After.
+
+    Raises ConfigError if the server refuses the address (404, 403, ...), EnvironmentFault when attempts are used up
+    or the file ends before its announced length, DataError if the file changes while it is read.
+    """
+
+    def __init__(
+        self, url: str, *, attempts: int = 5, timeout_seconds: float = 10.0, backoff_seconds: float = 0.25
+    ) -> None:
+        super().__init__()
+        self.url, self.attempts = url, attempts
+        self.timeout_seconds, self.backoff_seconds = timeout_seconds, backoff_seconds
+        self.position = 0
+        self.length: int | None = None
+        self._tag: str | None = None
+        self._response: http.client.HTTPResponse | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END and self.announced_bytes() is None:
+            raise io.UnsupportedOperation(f"{self.url} does not announce its length")
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length or 0}[whence]
+        if base + offset != self.position:
+            self._disconnect()
+            self.position = base + offset
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._retried(lambda: self._read(len(buffer)))
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
+
+    def announced_bytes(self) -> int | None:
+        """The length that the server names, None if it names none. Asks the server if nothing was read yet."""
+        if self._response is None:
+            self._retried(self._connect)
+        return self.length
+
+    def close(self) -> None:
+        self._disconnect()
+        super().close()
+
+    def _retried(self, attempt: Callable[[], Answer]) -> Answer:
+        for number in range(self.attempts):
+            try:
+                return attempt()
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code not in RETRIED_STATUS:
+                    raise self._refused(error) from None
+                failure: Exception = error
+            except (OSError, http.client.HTTPException) as error:
+                failure = error
+            self._disconnect()
+            if number + 1 < self.attempts:
+                time.sleep(self._wait_seconds(number, failure))
+        raise EnvironmentFault(
+            f"{self.url}: {_reason(failure)} at byte {self.position:,}, {self.attempts} times in a row.",
+            remedy="Check the network and run again, or use a local copy.",
+        )
+
+    def _read(self, size: int) -> bytes:
+        if self.length is not None and self.position >= self.length:
+            return b""
+        response = self._response or self._connect()
+        data = response.read(size)
+        if not data and size and self.length is not None:
+            raise ConnectionError(f"the connection ended {self.length - self.position:,} bytes early")
+        return data
+
+    def _connect(self) -> http.client.HTTPResponse:
+        request = urllib.request.Request(self.url, headers={"User-Agent": "folio", "Accept-Encoding": "identity"})
+        if self.position:
+            request.add_header("Range", f"bytes={self.position}-")
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout_seconds)
+        self._same_file(response)
+        self._response = response
+        self._skip(response)
+        return response
+
+    def _same_file(self, response: http.client.HTTPResponse) -> None:
+        tag = response.headers.get("ETag")
+        if self._tag is not None and tag is not None and tag != self._tag:
+            response.close()
+            raise DataError(f"{self.url} changed while it was read.", remedy="Run again.")
+        self._tag = self._tag or tag
+        announced = response.headers.get("Content-Length")
+        if self.length is None and announced is not None:
+            self.length = int(announced) + (self.position if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0)
+
+    def _skip(self, response: http.client.HTTPResponse) -> None:
+        """Read past what is known already, for a server that answers a Range request with the whole file."""
+        left = self.position if response.status != http.HTTPStatus.PARTIAL_CONTENT else 0
+        while left:
+            data = response.read(min(left, SKIP_BYTES))
+            if not data:
+                raise ConnectionError("the connection ended early")
+            left -= len(data)
+
+    def _disconnect(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def _refused(self, error: urllib.error.HTTPError) -> ConfigError:
+        return ConfigError(
+            f"{self.url}: the server answers {error.code} {error.reason}.",
+            remedy="Check the address in the config, or use a local copy.",
+        )
+
+    def _wait_seconds(self, number: int, failure: Exception) -> float:
+        asked = failure.headers.get("Retry-After", "") if isinstance(failure, urllib.error.HTTPError) else ""
+        wait = float(asked) if asked.isdecimal() else self.backoff_seconds * 2**number
+        return min(wait, LONGEST_WAIT_SECONDS)
+
+
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, urllib.error.HTTPError):
+        return f"the server answers {failure.code} {failure.reason}"
+    if isinstance(failure, urllib.error.URLError):
+        return str(failure.reason)
+    return str(failure) or type(failure).__name__
