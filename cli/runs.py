@@ -119,9 +119,8 @@ def _stage_help(name: str) -> str:
 
 
 def _run(config: Config, first: str, last: str) -> None:
-    from pipeline.graph.runner import run as run_chain
-
     from pipeline.graph.runner import Selection
+    from pipeline.graph.runner import run as run_chain
     from pipeline.graph.store import Store
 
     artifacts = run_chain(config, Store.from_environment(), Selection(first, last))

@@ -17,7 +17,7 @@ import torch
 
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
-from pipeline.graph.config import Arm, Config, Model, Pretrain, Training
+from pipeline.graph.config import Arm, Config, Model, Training
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
