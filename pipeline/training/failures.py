@@ -6,7 +6,8 @@ import json
 import socket
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,6 +66,16 @@ class Failure:
             return kind(self.message, remedy=self.remedy)
         where = logs / f"rank-{self.rank}.error.json"
         return FolioError(f"Rank {self.rank} on {self.host} failed: {self.message}.", remedy=f"Traceback in {where}.")
+
+
+@contextmanager
+def noted(logs: Path, rank: int) -> Iterator[None]:
+    """Leave a note about whatever ends the block."""
+    try:
+        yield
+    except BaseException as error:
+        Failure.of(error, rank).write(logs)
+        raise
 
 
 def lost_peer(error: BaseException) -> bool:

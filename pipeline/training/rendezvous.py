@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -15,32 +17,49 @@ from pipeline.errors import EnvironmentFault
 from pipeline.training.world import LISTENER, World, interface_towards, listening_socket, resolved
 
 ANSWER_SECONDS = 15  # for rank 0's verdict to reach the others after its own wait
+CONNECT_SECONDS = 5  # for one attempt to reach the master
+LOOK_SECONDS = 0.1
 GO = "go"
 
 
-def join(world: World, *, startup_seconds: int) -> Store:
-    """Make this process one rank of the group that DeepSpeed and torch.distributed use; returns the ranks' store.
+def join(world: World, *, startup_seconds: int) -> None:
+    """Make this process one rank of the group that DeepSpeed and torch.distributed use; see `meet` and `unite`."""
+    unite(world, meet(world, startup_seconds), startup_seconds)
 
-    Waits `startup_seconds` for the others, which is also the timeout of collectives until `set_timeout`.
-    Raises EnvironmentFault, on every rank that can still hear it, naming who is missing.
+
+def meet(world: World, seconds: int) -> Store:
+    """Wait until every rank reached the master; returns the ranks' shared key-value store.
+
+    Raises EnvironmentFault, on every rank that can still hear it, naming the master's host and port and who is missing.
     """
-    store = _meet(world, startup_seconds)
+    if world.world_size == 1:
+        return HashStore()
+    store = _store(world, seconds)
+    store.set(f"arrived/{world.rank}", socket.gethostname())
+    if world.leads:
+        missing = _missing(store, world.world_size, seconds)
+        store.set("verdict", _absence(world, missing, seconds) if missing else GO)
+    verdict = _verdict(store, seconds + ANSWER_SECONDS) or _absence(world, [0], seconds)
+    if verdict != GO:
+        raise EnvironmentFault(
+            verdict,
+            remedy="Start every node with the same MASTER_ADDR, MASTER_PORT and number of ranks; check firewalls.",
+        )
+    return store
+
+
+def unite(world: World, store: Store, startup_seconds: int) -> None:
+    """Form the process group among ranks that met. Collectives may take `startup_seconds` until `set_timeout`."""
     if world.device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
         if world.world_size > 1 and (interface := interface_towards(world.master_address)):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     else:
         torch.cuda.set_device(world.device)
+    backend = "gloo" if world.device == "cpu" else "nccl"
     timeout = timedelta(seconds=startup_seconds)
-    dist.init_process_group(
-        _backend(world),
-        store=PrefixStore("group", store),
-        rank=world.rank,
-        world_size=world.world_size,
-        timeout=timeout,
-    )
-    _tell_deepspeed(world, timeout)
-    return store
+    dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.world_size, timeout=timeout)
+    _tell_deepspeed(backend, timeout)
 
 
 def set_timeout(seconds: int) -> None:
@@ -62,58 +81,45 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
-def _backend(world: World) -> str:
-    return "gloo" if world.device == "cpu" else "nccl"
-
-
-def _tell_deepspeed(world: World, timeout: timedelta) -> None:
+def _tell_deepspeed(backend: str, timeout: timedelta) -> None:
     import deepspeed
 
     # On a CPU, DeepSpeed 0.19.8 compiles a shared-memory all-reduce when it starts: over a minute, a compiler on every
     # node, and a lock file that blocks every later start if the compilation is killed. Only its inference would use it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend=_backend(world), auto_mpi_discovery=False, verbose=False, timeout=timeout)
-
-
-def _meet(world: World, seconds: int) -> Store:
-    if world.world_size == 1:
-        return HashStore()
-    store = _store(world, seconds)
-    store.set(f"arrived/{world.rank}", socket.gethostname())
-    if world.leads:
-        missing = _missing(store, world.world_size, seconds)
-        verdict = _absence(world, missing, seconds) if missing else GO
-        store.set("verdict", verdict)
-    else:
-        verdict = _verdict(store, seconds) or _absence(world, [0], seconds)
-    if verdict != GO:
-        raise EnvironmentFault(
-            verdict,
-            remedy="Start every node with the same MASTER_ADDR, MASTER_PORT and number of ranks; check firewalls.",
-        )
-    return store
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False, timeout=timeout)
 
 
 def _store(world: World, seconds: int) -> Store:
     """The key-value server at the master's address; rank 0 serves it unless torchrun's agent already does."""
     serves = world.leads and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    resolved(world.master_address, world.master_port)
+    # TCPStore waits for its server too, but up to four times as long and with stack traces on stderr.
+    if not serves and not within(seconds, partial(_answers, world)):
+        raise _unreached(world, seconds)
+    listener = _listener(world) if serves else None
+    limit = timedelta(seconds=seconds)
+    address = (world.master_address, world.master_port)
     try:
-        return TCPStore(
-            world.master_address,
-            world.master_port,
-            None,
-            serves,
-            timedelta(seconds=seconds),
-            wait_for_workers=False,
-            master_listen_fd=_listener(world) if serves else None,
-        )
-    except dist.DistNetworkError as error:
-        raise EnvironmentFault(
-            f"Rank {world.rank} of {world.world_size} on {socket.gethostname()} did not reach the master at "
-            f"{world.endpoint} within {seconds} s.{_hint(world)}",
-            remedy="Check MASTER_ADDR, MASTER_PORT, that rank 0 runs there, and the firewall between the nodes.",
-        ) from error
+        server = TCPStore(*address, None, serves, limit, wait_for_workers=False, master_listen_fd=listener)
+    except dist.DistError as error:  # something else answers there
+        raise _unreached(world, seconds) from error
+    # torchrun keeps one store over its restarts: what an earlier attempt left there must not be taken for this one's.
+    return PrefixStore(f"folio/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", server)
+
+
+def _unreached(world: World, seconds: int) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"Rank {world.rank} of {world.world_size} on {socket.gethostname()} did not reach the master at "
+        f"{world.endpoint} within {seconds} s.{_hint(world)}",
+        remedy="Check MASTER_ADDR, MASTER_PORT, that rank 0 runs there, and the firewall between the nodes.",
+    )
+
+
+def _answers(world: World) -> bool:
+    family, kind, protocol, _, target = resolved(world.master_address, world.master_port)
+    with socket.socket(family, kind, protocol) as probe:
+        probe.settimeout(CONNECT_SECONDS)
+        return probe.connect_ex(target) == 0
 
 
 def _listener(world: World) -> int:
@@ -124,19 +130,27 @@ def _listener(world: World) -> int:
 def _missing(store: Store, world_size: int, seconds: int) -> list[int]:
     """Ranks that did not arrive in time."""
     keys = [f"arrived/{rank}" for rank in range(world_size)]
-    try:
-        store.wait(keys, timedelta(seconds=seconds))
-    except dist.DistStoreError:
-        return [rank for rank, key in enumerate(keys) if not store.check([key])]
-    return []
+    everyone = within(seconds, partial(store.check, keys))
+    return [] if everyone else [rank for rank, key in enumerate(keys) if not store.check([key])]
 
 
 def _verdict(store: Store, seconds: int) -> str | None:
+    """What rank 0 decided; None if it is gone or silent."""
     try:
-        store.wait(["verdict"], timedelta(seconds=seconds + ANSWER_SECONDS))
-        return str(store.get("verdict"), "utf-8")
-    except (dist.DistStoreError, dist.DistNetworkError):
+        decided = within(seconds, partial(store.check, ["verdict"]))
+        return str(store.get("verdict"), "utf-8") if decided else None
+    except dist.DistError:
         return None
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether the condition came true in time, looking at it again and again."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
 
 
 def _absence(world: World, missing: Sequence[int], seconds: int) -> str:

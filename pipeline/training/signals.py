@@ -6,6 +6,8 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -27,11 +29,16 @@ class Stop:
         self._file: Path | None = None
         self._looked = 0.0
 
-    def listen(self, file: Path | None = None) -> None:
-        """Take over the stop signals of this process."""
+    @contextmanager
+    def listening(self, file: Path | None = None) -> Iterator[None]:
+        """Take over the stop signals of this process while the block runs; `file` asks the same by being there."""
         self._file = file
-        for number in NOTICES + ORDERS:
-            signal.signal(number, self._hear)
+        before = {number: signal.signal(number, self._hear) for number in NOTICES + ORDERS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def requested(self) -> bool:
         """Whether this rank was asked to stop; ranks must agree before they act on it."""

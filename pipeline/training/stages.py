@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from pipeline.graph.work import Work
+from pipeline.training.cluster import run_hosts
 from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
+from pipeline.training.world import in_external_world
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -22,10 +25,20 @@ def run(work: Work) -> dict[str, Any]:
     job = Job.of(work)
     forget(job)
     job.write()
-    counts = run_ranks(job, job.settings.ranks or default_ranks())
+    counts = _train(job)
     forget(job)
     seconds = time.monotonic() - started
     return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
+
+
+def _train(job: Job) -> dict[str, Any]:
+    if in_external_world():
+        from pipeline.training import crew
+
+        return crew.present().lead(job)
+    if job.settings.hostfile:
+        return run_hosts(job, Path(job.settings.hostfile))
+    return run_ranks(job, job.settings.ranks or default_ranks())
 
 
 def default_ranks() -> int:

@@ -47,7 +47,7 @@ def counts_or_error(job: Job, end: End, heard: Heard) -> dict[str, Any]:
     if cause := refusal(found):
         raise cause.error(job.logs)
     if lost := _dead(job, end, found) or _silent(job, end, found):
-        raise RankLost(lost, remedy=AGAIN)
+        raise RankLost(f"{lost}.", remedy=AGAIN)
     if saved := preemption(found):
         raise _stopped(heard, saved.message)
     counts = outcome(job)
@@ -74,12 +74,13 @@ def _stopped(heard: Heard, message: str) -> FolioError:
 
 def _dead(job: Job, end: End, found: Sequence[Failure]) -> str:
     """The ranks that ended badly without a word."""
-    silent = {failure.rank for failure in found}
-    return "; ".join(
-        f"{place(job, rank)}, {_cause(code)}; its log is {job.logs / f'rank-{rank}.log'}"
+    spoke = {failure.rank for failure in found}
+    lost = [
+        f"{place(job, rank)}: it {_cause(code)}, see {job.logs / f'rank-{rank}.log'}"
         for rank, code in sorted(end.codes.items())
-        if failed(code) and rank not in silent
-    )
+        if failed(code) and rank not in spoke
+    ]
+    return f"Lost {'; '.join(lost)}" if lost else ""
 
 
 def _silent(job: Job, end: End, found: Sequence[Failure]) -> str:
@@ -87,8 +88,8 @@ def _silent(job: Job, end: End, found: Sequence[Failure]) -> str:
     if not any(failure.consequence for failure in found) and not end.halted:
         return ""
     missing = list(end.halted) or sorted(set(beats(job.logs)) - {failure.rank for failure in found})
-    names = "; ".join(place(job, rank) + (" (halted by a signal)" if end.halted.get(rank) else "") for rank in missing)
-    return f"No answer in time from {names or 'some rank'}; logs are in {job.logs}."
+    names = [place(job, rank) + (" (halted by a signal)" if end.halted.get(rank) else "") for rank in missing]
+    return f"Lost contact with {'; '.join(names) or 'some rank'}; the logs are in {job.logs}"
 
 
 def place(job: Job, rank: int) -> str:

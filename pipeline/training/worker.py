@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import torch
 
+from pipeline.graph.config import Launch
 from pipeline.graph.manifest import write_atomically
 from pipeline.graph.progress import Progress
 from pipeline.training import rendezvous
@@ -32,19 +33,20 @@ def main() -> None:
     rank = int(os.environ.get("RANK", "0"))
     into_log(job.logs, rank)
     sys.excepthook = lambda kind, error, trace: give_up(error, job.logs, rank)
-    stop.listen(job.stop_file)
-    world = World.from_environment()
-    prepare(job, world)
-    rendezvous.join(world, startup_seconds=job.settings.startup_seconds)
-    train(job, world)
-    rendezvous.leave()
+    with stop.listening(job.stop_file):
+        world = World.from_environment()
+        prepare(job.settings, world)
+        rendezvous.join(world, startup_seconds=job.settings.startup_seconds)
+        train(job, world)
+        rendezvous.leave()
 
 
-def prepare(job: Job, world: World) -> None:
+def prepare(launch: Launch, world: World) -> None:
     """Give this rank its share of the machine."""
     keep_memory()
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(job.settings.threads or max(cores // world.local_world_size, 1))
+    share = len(os.sched_getaffinity(0)) // world.local_world_size
+    threads = launch.threads or int(os.environ.get("OMP_NUM_THREADS") or max(share, 1))
+    torch.set_num_threads(threads)
 
 
 def train(job: Job, world: World) -> None:

@@ -1,0 +1,50 @@
+"""A DeepSpeed hostfile, read strictly: DeepSpeed itself takes a missing one for "this machine only"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # these reach a remote shell
+SHAPE = "Write one host a line, such as `node1 slots=4`."
+
+
+@dataclass(frozen=True)
+class Host:
+    """One machine and how many ranks it runs."""
+
+    name: str
+    slots: int
+
+
+def read_hostfile(path: Path) -> tuple[Host, ...]:
+    """Hosts in file order; rank 0 is on the first. Raises ConfigError naming the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Hostfile {path} cannot be read: {error}.", remedy=SHAPE) from error
+    hosts: dict[str, Host] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#")[0].strip()
+        if not text:
+            continue
+        host = _host(text, f"{path}, line {number}")
+        if host.name in hosts:
+            raise ConfigError(f"{path}, line {number}: host {host.name} appears twice.", remedy="Add up its slots.")
+        hosts[host.name] = host
+    if not hosts:
+        raise ConfigError(f"Hostfile {path} names no host.", remedy=SHAPE)
+    return tuple(hosts.values())
+
+
+def _host(text: str, where: str) -> Host:
+    name, _, rest = text.partition(" ")
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{where}: {name!r} is no host name.", remedy=SHAPE)
+    slots = re.fullmatch(r"slots=([1-9][0-9]*)", rest.strip())
+    if slots is None:
+        raise ConfigError(f"{where}: {rest.strip()!r} after host {name} is not slots=NUMBER.", remedy=SHAPE)
+    return Host(name, int(slots[1]))
