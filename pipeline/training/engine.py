@@ -1,0 +1,206 @@
+"""A model under DeepSpeed, at any number of ranks: gradients, updates, gathered weights, sharded files.
+
+The only module that knows DeepSpeed. One step is
+
+    engine.begin(batch, learning_rate)
+    for inputs, targets in batch:
+        engine.backward(inputs, targets)
+    outcome = engine.step()
+
+and its gradient is that of the mean over all counted targets of all ranks and micro-batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from gpt.loss import IGNORED, LossSum
+from gpt.model import GPT
+from pipeline.training import fault
+from pipeline.training.settings import Settings, checks_gradients, deepspeed_config
+from pipeline.training.state import Outcome
+from pipeline.training.world import World
+
+MicroBatch = tuple[np.ndarray, np.ndarray]  # inputs and targets, int64 (samples, context)
+
+# A uniform guess costs ln(V) nats. A loss ten times that comes from a broken model or a broken number, and following
+# it would only spread the damage.
+IMPLAUSIBLE = 10.0
+
+
+class Engine:
+    """Owns the model from now on: its weights are read through `weights()`."""
+
+    def __init__(self, model: GPT, optimizer: torch.optim.Optimizer, settings: Settings, world: World) -> None:
+        self.world = world
+        self.settings = settings
+        self.device = torch.device(world.device)
+        self._highest = IMPLAUSIBLE * math.log(model.shape.vocab_size)
+        self._deepspeed = _initialize(model, optimizer, settings, world)
+        from pipeline.training.rank_files import RankFiles
+
+        self._files = self._deepspeed.checkpoint_engine = RankFiles()
+        self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # nats and count of this rank's step
+        self._step = 0
+
+    def begin(self, batch: Sequence[MicroBatch], learning_rate: float, *, step: int = 0) -> None:
+        """Start a step on this rank's micro-batches. Collective: the ranks learn how many targets the step has."""
+        for group in self._deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._step = step
+        self._sums.zero_()
+        self._left = len(batch)
+        counted = sum(int((targets != IGNORED).sum()) for _, targets in batch)
+        self._count = torch.tensor(counted, dtype=torch.float32, device=self.device)
+        self._counting = dist.all_reduce(self._count, async_op=True)  # hidden behind the first forward
+
+    def backward(self, inputs: np.ndarray, targets: np.ndarray) -> None:
+        """Add one micro-batch's gradients; the last one of a step reduces them over the ranks."""
+        self._left -= 1
+        self._deepspeed.set_gradient_accumulation_boundary(self._left == 0)
+        loss = self._forward(inputs, targets)
+        self._counting.wait()
+        with torch.no_grad():
+            self._sums[0] += loss.nats
+            self._sums[1] += loss.count
+            plausible = loss.nats <= self._highest * loss.count  # false for nan, too
+            # DeepSpeed averages over ranks: undo that, the mean is over tokens. A bad loss becomes nan, so that it
+            # reaches the gradient norm that all ranks look at before the update.
+            scale = torch.where(plausible, self.world.world_size / self._count, math.nan)
+        factor = fault.strike("backward", rank=self.world.rank, step=self._step)
+        self._deepspeed.backward(loss.nats * scale * factor, scale_wrt_gas=False)
+
+    def step(self, stop: bool = False) -> Outcome:
+        """Update the weights, unless the loss or gradient of any rank is not finite: then no rank does. Collective."""
+        sums = torch.cat((self._sums, self._sums.new_tensor([stop])))
+        dist.all_reduce(sums)
+        norm = self._update()
+        nats, count, stops = sums.tolist()
+        return Outcome(nats / count, int(count), norm, skipped=not math.isfinite(norm), stop=stops > 0)
+
+    def _update(self) -> float:
+        own_norm = None if checks_gradients(self.settings) else self._clip()
+        if own_norm is not None and not math.isfinite(own_norm):
+            self._deepspeed.zero_grad()  # without gradients the update changes nothing
+        self._deepspeed.step()
+        return float(self._deepspeed.get_global_grad_norm()) if own_norm is None else own_norm
+
+    def _clip(self) -> float:
+        """Clip as DeepSpeed would; the norm before."""
+        limit = self.settings.clip or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self._deepspeed.module.parameters(), limit)
+        return float(norm)
+
+    def loss(self, inputs: np.ndarray, targets: np.ndarray) -> LossSum:
+        """Loss without gradients. With ZeRO 3 every rank must call this equally often."""
+        with torch.no_grad():
+            return self._forward(inputs, targets)
+
+    def _forward(self, inputs: np.ndarray, targets: np.ndarray) -> LossSum:
+        pair = (torch.from_numpy(array).to(self.device, non_blocking=True) for array in (inputs, targets))
+        return cast(LossSum, self._deepspeed(*pair))
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Without dropout while the block runs."""
+        self._deepspeed.eval()
+        try:
+            yield
+        finally:
+            self._deepspeed.train()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight by name on rank 0's CPU, in the dtype it computes in; empty on the others. Collective."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self._deepspeed.module.named_parameters():
+            with _whole(parameter, self.settings.zero):
+                if self.world.leads:
+                    found[name] = parameter.detach().to("cpu", copy=True)
+        return found
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write this rank's part of the state into `folder`, which exists; the files it wrote. Collective.
+
+        Raises OSError if this rank could not write, after all ranks are through.
+        """
+        self._files.begin()
+        # Without the key DeepSpeed cannot convert the checkpoint to another number of ranks.
+        notes: dict[str, Any] = {"universal_checkpoint_info": {}}
+        self._deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, client_state=notes, save_latest=False)
+        if isinstance(self._files.failure, OSError):
+            raise self._files.failure
+        if self._files.failure is not None:
+            raise OSError(errno.EIO, str(self._files.failure)) from self._files.failure
+        return self._files.written
+
+    def load(self, folder: Path) -> None:
+        """Take over the state that ranks of the same number, ZeRO stage and dtype wrote. Collective.
+
+        Reads without running pickled code, but trusts the numbers: compare hashes first.
+        """
+        with _quiet():
+            self._deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(getattr(p, "ds_numel", p.numel()) for p in self._deepspeed.module.parameters())
+
+    def close(self) -> None:
+        """Free the memory before another engine is built."""
+        self._deepspeed.destroy()
+        del self._deepspeed
+        gc.collect()
+
+
+def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings, world: World) -> Any:
+    os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on the variable
+    with _quiet():
+        import deepspeed
+
+        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        config = deepspeed_config(settings)
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+    # DeepSpeed (0.19.8) prepares bf16 stage 0 by a first Adam step on zero gradients, which would halve the real first
+    # one. The state is made anew where it is missing.
+    if settings.zero == 0:
+        optimizer.state.clear()
+    return engine
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """DeepSpeed reports its every choice on stdout and in its log; an operator needs its warnings only."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+@contextlib.contextmanager
+def _whole(parameter: Tensor, zero: int) -> Iterator[None]:
+    """The parameter gathered from all ranks while the block runs."""
+    if zero < 3:
+        yield
+        return
+    from deepspeed.zero import GatheredParameters
+
+    with GatheredParameters([parameter]):
+        yield

@@ -1,0 +1,65 @@
+"""What all trainings of a job stand on: the tokenizer, the shards and the shape of the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpt.model import GPTShape, ShapeError
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph.stages import identity
+from pipeline.tokens.batches import Mixture
+from pipeline.tokens.shard import TokenStream
+from pipeline.tokens.tokenizer import load_tokenizer
+from pipeline.training.job import Job
+from pipeline.training.world import World
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The inputs of one job, opened."""
+
+    job: Job
+    shape: GPTShape
+    tokenizer_sha256: str
+
+    @classmethod
+    def of(cls, job: Job, *, dropout: float | None = None) -> Ground:
+        """Raises ConfigError if the model's sizes do not fit together."""
+        tokenizer = load_tokenizer(job.input("tokenizer"))
+        fields = job.model.model_dump() | ({} if dropout is None else {"dropout": dropout})
+        try:
+            shape = GPTShape(vocab_size=tokenizer.vocab_size, **fields)
+        except ShapeError as error:
+            raise ConfigError(f"model: {error}", remedy="Change the model's sizes.") from None
+        return cls(job, shape, tokenizer.sha256)
+
+    def stream(self, pattern: str, source: str | None = None) -> TokenStream:
+        """The shards below the shards stage's folder that match, as one row of tokens."""
+        paths = sorted(self.job.input("shards").glob(pattern))
+        if not paths:
+            raise DataError(f"{self.job.input('shards')} has no {pattern}.", remedy="Run stage shards again.")
+        return TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256, source=source)
+
+    def corpus(self) -> Mixture:
+        """The corpus' training shards, each source as often as its weight says."""
+        weights: Mapping[str, float] = self.job.slice["weights"]
+        streams = [(self.stream("corpus/train-*.arrow", source=name), weight) for name, weight in weights.items()]
+        return Mixture([(stream, weight) for stream, weight in streams if len(stream)], self.shape.context)
+
+    def target(self) -> Mixture:
+        return Mixture([(self.stream("target/train.arrow"), 1.0)], self.shape.context)
+
+    def identity(self, world: World, **more: Any) -> dict[str, Any]:
+        """Everything that decides what a training computes, flat: a resumed training must agree in all of it."""
+        sections = {self.job.stage: identity(self.job.recipe), "model": identity(self.job.model)}
+        flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
+        return flat | {
+            "world_size": world.world_size,
+            "deepspeed": json.dumps(self.job.slice["deepspeed"], sort_keys=True),
+            "tokenizer": self.tokenizer_sha256,
+            "shards": self.job.fingerprints["shards"],
+            **more,
+        }

@@ -1,0 +1,136 @@
+"""What training leaves behind for people: `metrics.jsonl`, TensorBoard's event files, and the line an operator sees.
+
+One JSON object a line. A step: {"step", "tokens", "train_nats_per_token", "learning_rate", "grad_norm",
+"tokens_per_second", "seconds"}, with "skipped": true and its "samples" where the update was left out. An evaluation:
+{"step", "tokens", "evaluation_nats_per_token"}. Lines of one trial among several also have "trial". After a resume no
+step appears twice: what was written beyond the checkpoint is cut off first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from pipeline.graph.progress import Task, warn
+from pipeline.training.state import Outcome, State
+
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+Line = dict[str, Any]
+
+
+class Metrics:
+    """Rank 0's view of one training. Writes a line per step; they reach the disk as the system sees fit."""
+
+    def __init__(
+        self, folder: Path, task: Task, state: State, *, trial: str = "", samples_of: Callable[[int], Sequence[Any]]
+    ) -> None:
+        self._path, self._trial, self._task, self._samples_of = folder / METRICS, trial, task, samples_of
+        _cut(self._path, trial, state.step)
+        self._file: TextIO = self._path.open("a", encoding="utf-8", buffering=1)
+        self._events = EventFileWriter(str(folder / TENSORBOARD / trial), flush_secs=10)
+        # TensorBoard drops what an earlier process wrote from this step on.
+        self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
+        self._last = time.perf_counter()
+
+    def step(self, state: State, outcome: Outcome, learning_rate: float) -> None:
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        rate = outcome.tokens / seconds
+        line: Line = {
+            "train_nats_per_token": _finite(outcome.nats_per_token),
+            "learning_rate": learning_rate,
+            "grad_norm": _finite(outcome.grad_norm),
+            "tokens_per_second": round(rate, 1),
+            "seconds": round(seconds, 6),
+        }
+        if outcome.skipped:
+            line |= {"skipped": True, "samples": [str(sample) for sample in self._samples_of(state.step - 1)]}
+            warn(
+                f"step {state.step:,}: loss or gradient is not finite, so the weights were left alone; "
+                f"{METRICS} names its samples."
+            )
+        self._write(state, line)
+        self._task.advance(1, f"loss {outcome.nats_per_token:.3f}  {rate:,.0f} tokens/s")
+
+    def evaluation(self, state: State, nats_per_token: float) -> None:
+        self._write(state, {"evaluation_nats_per_token": _finite(nats_per_token)})
+        self._last = time.perf_counter()
+
+    def pause(self) -> None:
+        """Leave the time since the last step (a checkpoint's) out of the next step's rate."""
+        self._last = time.perf_counter()
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+    def _write(self, state: State, values: Line) -> None:
+        place = {"step": state.step, "tokens": state.tokens} | ({"trial": self._trial} if self._trial else {})
+        self._file.write(json.dumps(place | values) + "\n")
+        shown = {name: value for name, value in values.items() if isinstance(value, float)}
+        points = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
+        self._event(state.step, summary=Summary(value=points))
+
+    def _event(self, step: int, **content: Any) -> None:
+        self._events.add_event(Event(wall_time=time.time(), step=step, **content))
+
+
+class Unwatched:
+    """The view of the other ranks."""
+
+    def step(self, state: State, outcome: Outcome, learning_rate: float) -> None: ...
+    def evaluation(self, state: State, nats_per_token: float) -> None: ...
+    def pause(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def read_metrics(folder: Path, trial: str = "") -> list[Line]:
+    """All lines of one training, in order of their steps."""
+    return [line for line in _lines(folder / METRICS) if line.get("trial", "") == trial]
+
+
+def curve(lines: Sequence[Line], name: str) -> list[Line]:
+    """One point per evaluation: {"step", "train_nats_per_token": mean since the last one, `name`: the evaluation}."""
+    points: list[Line] = []
+    losses: list[float] = []
+    for line in lines:
+        if "evaluation_nats_per_token" in line:
+            points.append({"step": line["step"], "train_nats_per_token": mean(losses)})
+            points[-1][name] = line["evaluation_nats_per_token"]
+            losses = []
+        elif not line.get("skipped"):
+            losses.append(line["train_nats_per_token"])
+    return points
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _cut(path: Path, trial: str, step: int) -> None:
+    """Drop the lines of this trial beyond `step`, and a last line that a crash left unfinished."""
+    if not path.exists():
+        return
+    kept = [line for line in _lines(path) if line.get("trial", "") != trial or line["step"] <= step]
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    draft.replace(path)
+
+
+def _lines(path: Path) -> list[Line]:
+    texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(text) for text in texts if text.endswith("\n")]
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no nan."""
+    return value if math.isfinite(value) else None

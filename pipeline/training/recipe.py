@@ -1,0 +1,82 @@
+"""How one training is done, in plain numbers: how a batch is cut over the ranks, for how long, and how often what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from pipeline.errors import ConfigError
+from pipeline.graph.config import Training
+from pipeline.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """One batch: `batch_samples = world_size x accumulation x micro_batch` windows of `context` targets each."""
+
+    context: int
+    world_size: int
+    micro_batch: int
+    accumulation: int
+
+    @classmethod
+    def of(cls, stage: str, section: Training, *, context: int, world_size: int) -> Geometry:
+        """Cut `batch_tokens` evenly over the ranks.
+
+        A micro-batch larger than a rank's share shrinks to it: it is an upper limit given by memory, so a small batch
+        needs no second setting. Raises ConfigError where no even cut exists.
+        """
+        tokens, ranks = section.batch_tokens, world_size
+        share = max(tokens // (ranks * context), 1)
+        micro = min(max(section.micro_batch, 1), share)
+        unit = ranks * micro * context
+        if tokens == 0 or tokens % unit:
+            raise ConfigError(
+                f"{stage}.batch_tokens is {tokens:,}, not a multiple of {unit:,} "
+                f"({ranks} ranks x micro_batch {micro} x context {context}).",
+                remedy=f"Use {max(round(tokens / unit), 1) * unit:,}, or change {stage}.micro_batch.",
+            )
+        return cls(context, world_size, micro, tokens // unit)
+
+    @property
+    def batch_samples(self) -> int:
+        return self.world_size * self.accumulation * self.micro_batch
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the loop follows. Everything random in it is drawn from (seed, step, rank)."""
+
+    schedule: Schedule
+    geometry: Geometry
+    seed: int
+    evaluate_every: int
+    save_every: int
+    patience: int  # evaluations without improvement before training stops; 0 never stops early
+    skip_limit: int
+
+    @classmethod
+    def of(
+        cls, section: Training, *, steps: int, peak: float, seed: int, geometry: Geometry, patience: int = 0
+    ) -> Recipe:
+        schedule = Schedule(
+            kind=section.schedule,
+            steps=steps,
+            peak=peak,
+            warmup_steps=ceil(section.warmup * steps),
+            decay_steps=ceil(section.decay * steps),
+            final=section.final_learning_rate,
+        )
+        every = section.evaluate_every, section.save_every
+        return cls(schedule, geometry, seed, *every, patience, section.skip_limit)
+
+    @property
+    def steps(self) -> int:
+        return self.schedule.steps
+
+    def evaluates_at(self, step: int) -> bool:
+        """At every multiple of `evaluate_every` and at the end."""
+        return step == self.steps or (self.evaluate_every > 0 and step % self.evaluate_every == 0)
+
+    def saves_at(self, step: int) -> bool:
+        return self.save_every > 0 and step % self.save_every == 0

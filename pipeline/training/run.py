@@ -1,0 +1,125 @@
+"""One training from its first step to its last weights, over as many interruptions as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gpt.model import GPT
+from pipeline.graph.config import Training
+from pipeline.graph.progress import Progress
+from pipeline.tokens.batches import Batches
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.engine import Engine
+from pipeline.training.loop import Watch, train
+from pipeline.training.metrics import Metrics, Unwatched
+from pipeline.training.optimizer import adamw
+from pipeline.training.recipe import Recipe
+from pipeline.training.settings import Settings
+from pipeline.training.signals import stop
+from pipeline.training.state import State
+from pipeline.training.validation import Windows, evaluate
+from pipeline.training.weights import save_weights
+from pipeline.training.world import World
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained on what, and where it is written. The same on every rank."""
+
+    label: str  # what the operator sees
+    section: Training
+    deepspeed: Mapping[str, Any]
+    recipe: Recipe
+    batches: Batches
+    windows: Windows  # evaluated on; choose the best step
+    folder: Path  # receives checkpoints/ and the weights
+    metrics: Path  # receives metrics.jsonl and tensorboard/
+    identity: Mapping[str, Any]  # what must not change between an interruption and its resume
+    trial: str = ""  # its name, if it is one of several: marks its metrics, and its best weights are kept, too
+
+    @property
+    def settings(self) -> Settings:
+        section, geometry = self.section, self.recipe.geometry
+        return Settings(
+            micro_batch=geometry.micro_batch,
+            accumulation=geometry.accumulation,
+            zero=section.zero,
+            dtype=section.dtype,
+            clip=section.clip,
+            deepspeed=self.deepspeed,
+        )
+
+
+def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:
+    """Train the model, going on from its newest valid checkpoint; leaves its last weights, a trial its best ones, too.
+
+    Raises Diverged and Preempted as the loop does. Collective.
+    """
+    prepare(model, run.section)
+    engine = Engine(model, adamw(model, run.section), run.settings, world)
+    checkpoints = Checkpoints(
+        run.folder / "checkpoints", engine, keep=run.section.keep_checkpoints, identity=run.identity
+    )
+    try:
+        state = checkpoints.resume(progress.say if world.leads else _silent)
+        with _watched(run, state, world, progress) as watch:
+            state = train(
+                engine,
+                run.batches,
+                run.recipe,
+                state,
+                evaluate=partial(evaluate, engine, run.windows),
+                keep_best=partial(_keep_best, run, engine),
+                save=checkpoints.save,
+                watch=watch,
+                stop=stop,
+            )
+        if checkpoints.newest != state.step:
+            checkpoints.save(state)
+        _leave_weights(run.folder / LAST, engine, state)
+    finally:
+        engine.close()
+    return state
+
+
+def prepare(model: GPT, section: Training) -> None:
+    """Make the choices that change how the model computes, not what."""
+    model.checkpoint_activations = section.activation_checkpointing
+    if section.compile:
+        model.compile()
+
+
+@contextmanager
+def _watched(run: Run, state: State, world: World, progress: Progress) -> Iterator[Watch]:
+    if not world.leads:
+        yield Unwatched()
+        return
+    with progress.task(run.label, total=run.recipe.steps, unit="steps") as task:
+        task.start_at(state.step)
+        metrics = Metrics(run.metrics, task, state, trial=run.trial, samples_of=run.batches.samples_of_step)
+        try:
+            yield metrics
+        finally:
+            metrics.close()
+
+
+def _keep_best(run: Run, engine: Engine, state: State) -> None:
+    if run.trial:
+        _leave_weights(run.folder / BEST, engine, state)
+
+
+def _leave_weights(path: Path, engine: Engine, state: State) -> None:
+    weights = engine.weights()
+    if engine.world.leads:
+        save_weights(path, weights, step=str(state.step))
+
+
+def _silent(text: str) -> None:
+    """What the other ranks have to say about it."""

@@ -1,0 +1,53 @@
+"""Where training stands: all that the loop carries from step to step beside the engine, saved and restored as one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one step did, the same on every rank."""
+
+    nats_per_token: float  # of the whole batch, before the update
+    tokens: int  # targets counted in the whole batch
+    grad_norm: float  # of the whole batch, before clipping; not finite if the step was skipped
+    skipped: bool  # loss or gradient was not finite, so the weights were left alone
+    stop: bool  # some rank was asked to stop
+
+
+@dataclass(frozen=True)
+class State:
+    """The data position is `step`: the order of the data needs no other state. Equal on every rank."""
+
+    step: int = 0  # steps taken, skipped ones included
+    tokens: int = 0
+    nats_per_token: float | None = None  # training loss of the last step that was not skipped
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_step: int | None = None
+    best_nats_per_token: float | None = None  # lowest loss of the evaluations so far
+    evaluations_since_best: int = 0
+
+    def after_step(self, outcome: Outcome) -> State:
+        seen = replace(self, step=self.step + 1, tokens=self.tokens + outcome.tokens)
+        if outcome.skipped:
+            return replace(seen, skipped=self.skipped + 1, skipped_in_a_row=self.skipped_in_a_row + 1)
+        return replace(seen, nats_per_token=outcome.nats_per_token, skipped_in_a_row=0)
+
+    def after_evaluation(self, nats_per_token: float) -> State:
+        """A tie is no improvement, and neither is a loss that is not a number."""
+        best = math.inf if self.best_nats_per_token is None else self.best_nats_per_token
+        if nats_per_token < best:
+            return replace(self, best_step=self.step, best_nats_per_token=nats_per_token, evaluations_since_best=0)
+        return replace(self, evaluations_since_best=self.evaluations_since_best + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Python writes the shortest digits that read back as the same float, so nothing is lost."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> State:
+        return State(**values)

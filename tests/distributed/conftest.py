@@ -1,0 +1,83 @@
+"""A tiny world to train in: a character tokenizer, shards of random words, and jobs over them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.graph.config import Finetune, Launch, Model, Pretrain, Scratch
+from pipeline.tokens.shard import Rows, ShardInfo, write_shard
+from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
+from pipeline.training.job import Job
+
+MODEL = {"layers": 2, "width": 32, "heads": 2, "context": 16}
+COMMON = {"batch_tokens": 128, "micro_batch": 2, "evaluate_every": 4, "save_every": 4, "warmup": 0.1}
+SECTIONS: dict[str, Any] = {
+    "pretrain": (Pretrain, {"tokens": 128 * 12, "evaluate_tokens": 256, "learning_rate": 1e-2}),
+    "scratch": (Scratch, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
+    "finetune": (Finetune, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
+}
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of a tokenizer and a shards stage."""
+    root = tmp_path_factory.mktemp("inputs")
+    for folder in ("tokenizer", "shards/corpus", "shards/target"):
+        (root / folder).mkdir(parents=True)
+    (root / "tokenizer/tokenizer.json").write_text(json.dumps({"kind": "char", "characters": " abcdefgh"}))
+    tokenizer = load_tokenizer(root / "tokenizer")
+    for number, (name, source, documents) in enumerate(
+        [
+            ("corpus/train-00000", "prose", 60),
+            ("corpus/train-00001", "verse", 30),
+            ("corpus/validation-00000", "prose", 10),
+            ("target/train", "target", 40),
+            ("target/selection", "target", 6),
+        ]
+    ):
+        _write_words(root / "shards" / f"{name}.arrow", tokenizer, name, source, documents, seed=number)
+    return {"tokenizer": str(root / "tokenizer"), "shards": str(root / "shards")}
+
+
+@pytest.fixture
+def job_of(inputs: dict[str, str], tmp_path: Path) -> Callable[..., Job]:
+    """job_of(stage, folder name, **changes to its section): a small job; `more_inputs` adds input folders."""
+
+    def make(stage: str, name: str = "run", more_inputs: dict[str, str] | None = None, **changes: Any) -> Job:
+        kind, defaults = SECTIONS[stage]
+        section = kind(**{**COMMON, **defaults, **changes}).model_dump(mode="json")
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        job = Job(
+            stage=stage,
+            slice={
+                "model": Model(**MODEL).model_dump(mode="json"),
+                stage: section,
+                "deepspeed": {},
+                "weights": {"prose": 1.0, "verse": 2.0},
+            },
+            inputs={**inputs, **(more_inputs or {})},
+            fingerprints={"shards": "s", "tokenizer": "t"},
+            folder=str(folder),
+            launch=Launch(threads=1).model_dump(mode="json"),
+        )
+        job.write()
+        return job
+
+    return make
+
+
+def _write_words(path: Path, tokenizer: Tokenizer, name: str, source: str, documents: int, seed: int) -> None:
+    draw = random.Random(seed)
+    words = ["abc", "fade", "head", "bed", "cab", "gag", "deaf", "beach"]
+    texts = [" ".join(draw.choices(words, k=30)) for _ in range(documents)]
+    tokens, offsets = tokenizer.encode_rows(texts)
+    rows = Rows(tokens, np.asarray(offsets, dtype=np.int64), [f"{source}-{number}" for number in range(documents)])
+    write_shard(path, [rows], ShardInfo(name, source, tokenizer.sha256, tokenizer.vocab_size, tokenizer.end_of_text))
