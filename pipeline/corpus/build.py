@@ -19,19 +19,22 @@ from typing import Any
 
 from pipeline.corpus.cleaning import Outcome, Recipe, prepare, text_digest
 from pipeline.corpus.contamination import Ngram, ngrams_of_file
+from pipeline.corpus.installed import docstrings
 from pipeline.corpus.ledger import Ledger, totals
 from pipeline.corpus.parts import part_paths, read_part
 from pipeline.corpus.pool import in_order, worker_pool
 from pipeline.corpus.records import Record
-from pipeline.corpus.sources import Found, find
+from pipeline.corpus.sources import Found, find_all
 from pipeline.corpus.writer import SPLITS, SourceWriter
-from pipeline.errors import ConfigError, DataError
-from pipeline.graph.config import Corpus
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
+from pipeline.graph.config import Corpus, Source
 from pipeline.graph.work import Work
 
 BATCH_BYTES = 2_000_000
 BATCH_RECORDS = 512
 DEFAULT_NGRAM_WORDS = 13  # what is counted when decontamination is switched off
+
+INSTALLED = Source(name="installed-text", path="docstrings", license="those of the installed packages")
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -58,8 +61,7 @@ class Build:
         self.seen: set[bytes] = set()
 
     def counts(self) -> dict[str, Any]:
-        found = [find(source, self.corpus.seed) for source in self.corpus.sources]
-        origin = "sources"
+        found, origin = self._sources()
         self.drafts.mkdir(parents=True, exist_ok=True)
         ledgers: list[Ledger] = []
         for index, source in enumerate(found):
@@ -69,6 +71,17 @@ class Build:
         self._check_validation(counts)
         self._publish_set_aside(len(ledgers))
         return counts
+
+    def _sources(self) -> tuple[list[Found], str]:
+        """Where text will come from, and what to call that in the counts."""
+        try:
+            return find_all(self.corpus.sources, self.corpus.seed), "sources"
+        except (ConfigError, EnvironmentFault) as error:
+            if not self.corpus.fallback:
+                raise
+            self.work.progress.say(f"CORPUS NOT FOUND: {error.message}")
+        self.work.progress.say("Using docstrings of the installed Python packages: a demonstration, not a result.")
+        return [Found(INSTALLED, lambda: docstrings(self.pool, self.work.workers), INSTALLED.license)], "installed text"
 
     def _bytes_left(self, ledgers: Sequence[Ledger]) -> float:
         limit = math.inf if self.corpus.max_bytes is None else self.corpus.max_bytes

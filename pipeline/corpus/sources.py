@@ -11,7 +11,7 @@ import glob
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,13 @@ class Found:
     license: str
     revision: str | None = None
     total_bytes: int | None = None
+
+
+def find_all(sources: Sequence[Source], seed: int) -> list[Found]:
+    """Every source of the config. Raises ConfigError or EnvironmentFault for the first that is not there."""
+    if not sources:
+        raise ConfigError("corpus.sources is empty.", remedy="Name at least one path, url or hub dataset.")
+    return [find(source, seed) for source in sources]
 
 
 def find(source: Source, seed: int) -> Found:
