@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError, EnvironmentFault
+from pipeline.training.ending import End, counts_or_error
 from pipeline.training.hostfile import Host, read_hostfile
 from pipeline.training.job import Job
 from pipeline.training.launch import relayed
 from pipeline.training.signals import die_with_parent
-from pipeline.training.verdict import End, counts_or_error
 from pipeline.training.world import FIRST_PORT, NUM_PORTS
 
 CONNECT_SECONDS = 10

@@ -22,10 +22,10 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 from pipeline.errors import FolioError, RankLost
 from pipeline.graph.config import Launch
 from pipeline.training import rendezvous
+from pipeline.training.ending import AGAIN, End, Heard, counts_or_error, outcome
 from pipeline.training.failures import Failure, failures, lost_peer, noted, preemption, refusal
 from pipeline.training.job import Job
 from pipeline.training.signals import die_with_parent, stop
-from pipeline.training.verdict import AGAIN, End, Heard, counts_or_error, outcome
 from pipeline.training.worker import into_log, prepare, train
 from pipeline.training.world import World
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import psutil
 
+from pipeline.training.ending import End, Heard, counts_or_error, failed
 from pipeline.training.job import Job
 from pipeline.training.signals import BOUNCE_SECONDS, NOTICES, ORDERS, PARENT
-from pipeline.training.verdict import End, Heard, counts_or_error, failed
 from pipeline.training.world import LISTENER, LOOPBACK, listening_socket
 
 GRACE_SECONDS = 3.0  # for the other ranks to say what they saw, once one is gone
