@@ -1,0 +1,85 @@
+"""What the training stages left behind for the comparison: trials, chosen learning rates, curves."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.graph.work import Artifact
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of an arm: its learning rate, its seed, where it was best, and its curve over steps.
+
+    `curve` holds {step, train_nats_per_token, selection_nats_per_token} per evaluation.
+    """
+
+    folder: Path
+    learning_rate: float
+    seed: int
+    steps: int
+    best_step: int
+    best_selection_nats_per_token: float
+    curve: tuple[dict[str, Any], ...]
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm of the comparison: the trials of its chosen learning rate by seed, and the grid it was chosen from."""
+
+    name: str
+    model_json: Path
+    learning_rate: float
+    grid: tuple[dict[str, Any], ...]
+    trials: tuple[Trial, ...]
+
+    def description(self) -> dict[str, Any]:
+        """The report's fields about how the arm was trained; steps are those of the median seed."""
+        return {
+            "learning_rate": self.learning_rate,
+            "steps": statistics.median_low(trial.steps for trial in self.trials),
+            "best_step": statistics.median_low(trial.best_step for trial in self.trials),
+            "seeds": [trial.seed for trial in self.trials],
+            "steps_per_seed": [trial.steps for trial in self.trials],
+            "best_step_per_seed": [trial.best_step for trial in self.trials],
+            "grid": list(self.grid),
+        }
+
+
+def read_arm(artifact: Artifact) -> Arm:
+    """The arm of a finished scratch or finetune artifact. Raises DataError if the chosen rate's trials are missing."""
+    counts = artifact.manifest.counts
+    trials = [read_trial(path) for path in sorted(artifact.folder.glob("trials/*/trial.json"))]
+    chosen = [trial for trial in trials if trial.learning_rate == counts["learning_rate"]]
+    if not chosen:
+        raise DataError(
+            f"{artifact.folder} has no trial with the chosen learning rate {counts['learning_rate']:g}.",
+            remedy=f"Delete that folder and run stage {artifact.stage} again.",
+        )
+    by_seed = tuple(sorted(chosen, key=lambda trial: trial.seed))
+    return Arm(artifact.stage, artifact.folder / "model.json", counts["learning_rate"], tuple(counts["grid"]), by_seed)
+
+
+def read_trial(path: Path) -> Trial:
+    """The trial described by a trial.json. Raises DataError if it is damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+        fields = {name: record[name] for name in Trial.__dataclass_fields__ if name != "folder"}
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}).", remedy=f"Delete {path.parents[2]} and run its stage again."
+        ) from None
+    return Trial(folder=path.parent, **{**fields, "curve": tuple(fields["curve"])})

@@ -1,0 +1,106 @@
+"""The loss of saved weights on the validation text: every token scored exactly once, in float32, summed in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
+from numpy.typing import NDArray
+
+from gpt.model import GPT, IGNORED
+from pipeline.graph.progress import Progress
+from pipeline.results.comparison import Losses
+from pipeline.tokens.shard import TokenStream
+from pipeline.tokens.windows import scoring_windows
+from pipeline.training.weights import load_model
+
+MAX_LOGITS = 1 << 24  # of one forward: 64 MB in float32
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What is scored: inputs and targets, both (windows, context) int64; targets IGNORED where nothing is counted."""
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @property
+    def num_tokens(self) -> int:
+        return int((self.targets != IGNORED).sum())
+
+
+def windows_of(shard: Path, *, tokenizer_sha256: str, context: int, stride: int | None) -> Windows:
+    """All scoring windows of a shard. Raises DataError if another tokenizer wrote it."""
+    stream = TokenStream.open([shard], tokenizer_sha256=tokenizer_sha256)
+    return Windows(*scoring_windows(stream.window(0, len(stream)), context, stride))
+
+
+def score_windows(
+    model: GPT, inputs: NDArray[np.int64], targets: NDArray[np.int64], device: torch.device | str
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Nats lost in each window, (windows,) float64, and the tokens counted there, (windows,) int64."""
+    micro_batch = max(1, MAX_LOGITS // (inputs.shape[1] * model.shape.vocab_size))
+    pieces = range(0, len(inputs), micro_batch)
+    nats = [_nats(model, inputs[i : i + micro_batch], targets[i : i + micro_batch], device) for i in pieces]
+    return np.concatenate(nats), (targets != IGNORED).sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Saved weights of one arm: those of the best and of the last step per seed, and the shape of their model."""
+
+    model_json: Path
+    best: tuple[Path, ...]
+    last: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one arm lost at its best and at its last step."""
+
+    best: Losses
+    last: Losses
+
+
+def score_arms(
+    arms: Mapping[str, Weights], windows: Windows, device: torch.device, progress: Progress
+) -> dict[str, Scores]:
+    """What every arm loses on the same windows. Weights that are both best and last are scored once."""
+    files = {file: arm.model_json for arm in arms.values() for file in (*arm.best, *arm.last)}
+    rows: dict[Path, NDArray[np.float64]] = {}
+    with progress.task("scoring the validation text", windows.num_tokens * len(files), "tokens") as task:
+        for file, model_json in files.items():
+            model = load_model(file, model_json, device)
+            rows[file], counts = score_windows(model, windows.inputs, windows.targets, device)
+            task.advance(windows.num_tokens)
+    return {
+        name: Scores(*(Losses(np.stack([rows[file] for file in kept]), counts) for kept in (arm.best, arm.last)))
+        for name, arm in arms.items()
+    }
+
+
+@contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """Sums in torch depend on the number of threads; with this one the same weights give the same digits again."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.inference_mode()
+def _nats(
+    model: GPT, inputs: NDArray[np.int64], targets: NDArray[np.int64], device: torch.device | str
+) -> NDArray[np.float64]:
+    logits = model(torch.from_numpy(inputs).to(device)).float()  # (B, T, V)
+    wanted = torch.from_numpy(targets).to(device)
+    losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
+    per_window: NDArray[np.float64] = losses.view_as(wanted).cpu().double().sum(dim=1).numpy()
+    return per_window

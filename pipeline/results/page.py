@@ -1,0 +1,50 @@
+"""The report as people read it: one self-contained HTML page, and the same in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.graph.quantities import readable_bytes, readable_count, readable_seconds
+from pipeline.results.plots import LABELS
+from pipeline.results.verdict import alarms, headline, target_title
+
+
+def html(report: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]]) -> str:
+    """A page that needs nothing but itself. `figures`: name -> width name -> trusted SVG."""
+    drawings = {name: Markup("".join(widths.values())) for name, widths in figures.items()}
+    style = Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
+    return _render("report.html.jinja", report, figures=drawings, style=style)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The verdict, the tables and the doubts, for a terminal or a README."""
+    return _render("report.md.jinja", report)
+
+
+def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("pipeline.results", "."),
+        autoescape=template.endswith(".html.jinja"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "loss": lambda value: f"{value:.3f}",
+        "rate": lambda value: f"{value:g}",
+        "whole": lambda value: f"{value:,.0f}",
+        "count": readable_count,
+        "bytes": readable_bytes,
+        "seconds": readable_seconds,
+        "words": lambda name: name.replace("_", " "),
+        "as_yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
+    }
+    words = {"headline": headline(report), "alarms": alarms(report), "title": target_title(report["target"])}
+    return environment.get_template(template).render(report=report, labels=LABELS, **words, **more)

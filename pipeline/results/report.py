@@ -1,0 +1,192 @@
+"""Stage `report`: how much pretraining helps on the target, how sure that is, and everything needed to doubt it.
+
+    report.json    for programs (format 1)
+    report.html    one self-contained page for people
+    report.md      the same in short
+    gain.png       the comparison as a picture
+
+This is the only stage that opens the validation text, and it scores every token of it with the saved weights. The same
+artifacts give the same bytes again: sums use a fixed number of threads, draws a fixed seed, and nothing names the time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gpt.counts import num_parameters
+from gpt.sampling import generate
+from pipeline.graph.config import Report
+from pipeline.graph.manifest import write_atomically
+from pipeline.graph.work import Work
+from pipeline.results import page, plots
+from pipeline.results.arms import Arm, read_arm
+from pipeline.results.comparison import Estimate, arm_loss, block_windows, gain
+from pipeline.results.controls import controls
+from pipeline.results.evaluation import Scores, Weights, fixed_threads, score_arms, windows_of
+from pipeline.results.figures import drawings
+from pipeline.results.gap import pretraining_gap
+from pipeline.results.references import references
+from pipeline.results.sections import Inputs, contamination_section, cost_section, provenance_section, target_section
+from pipeline.results.verdict import caveats, headline, methods
+from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
+from pipeline.training.weights import load_model, load_shape
+
+FORMAT = 1
+SIGNIFICANT_DIGITS = 7  # a forward in float32 holds no more
+Units = Mapping[str, float]
+
+
+def run(work: Work) -> dict[str, Any]:
+    """Score the arms, compare them, write the report. Raises DataError if an artifact is damaged."""
+    for artifact in work.inputs.values():
+        artifact.checked()
+    arms = [read_arm(work.inputs[name]) for name in ("scratch", "finetune") if name in work.inputs]
+    with fixed_threads(work.workers):
+        report = _rounded(_report(work, arms))
+    _write(work.folder, report, arms, work.inputs)
+    work.progress.say(headline(report))
+    return _counts(report)
+
+
+def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
+    """Everything in report.json."""
+    inputs, settings = work.inputs, work.slice["report"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer = load_tokenizer(inputs["tokenizer"].folder)
+    context = load_shape(arms[0].model_json).context
+    shard = inputs["shards"].folder / "target" / "validation.arrow"
+    windows = windows_of(shard, tokenizer_sha256=tokenizer.sha256, context=context, stride=settings.stride)
+    weights = _weights(arms, inputs)
+    scores = score_arms(weights, windows, device, work.progress)
+    target = target_section(inputs, windows.num_tokens)
+    max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
+    return {
+        "format": FORMAT,
+        "run": inputs["scratch"].manifest.run,
+        "target": target,
+        "arms": _arms(arms, weights, scores, _units(target), settings),
+        "gain": _gain(scores, _units(target), settings),
+        "references": references(target),
+        "pretrain": _pretrain(inputs, tokenizer, device, settings),
+        "contamination": contamination_section(inputs),
+        "controls": controls(inputs, arms, tokenizer) | {"same_windows": _same_windows(scores)},
+        "caveats": caveats(arms, max_steps),
+        "cost": cost_section(inputs),
+        "provenance": provenance_section(inputs, work.slice),
+        "samples": _samples(arms, tokenizer, device, settings),
+        "methods": methods(len(windows.inputs), block_windows(len(windows.inputs)), settings.resamples),
+    }
+
+
+def _weights(arms: Sequence[Arm], inputs: Inputs) -> dict[str, Weights]:
+    """What is scored, in the order in which the report shows it."""
+    found = {arm.name: _trained(arm) for arm in arms}
+    if "pretrain" not in inputs:
+        return found
+    folder = inputs["pretrain"].folder
+    model = (folder / "model.safetensors",)
+    zero_shot = {"zero_shot": Weights(folder / "model.json", best=model, last=model)}
+    return {"scratch": found["scratch"], **zero_shot, "finetune": found["finetune"]}
+
+
+def _trained(arm: Arm) -> Weights:
+    best, last = (tuple(trial.folder / f"{kept}.safetensors" for trial in arm.trials) for kept in ("best", "last"))
+    return Weights(arm.model_json, best, last)
+
+
+def _units(target: Mapping[str, Any]) -> Units:
+    """What one nat per token of the validation text is in each unit of the report."""
+    tokens = target["val_tokens"]
+    return {
+        "bits_per_byte": tokens / target["val_bytes"] / math.log(2),
+        "nats_per_token": 1.0,
+        "nats_per_char": tokens / target["validation_characters"],
+    }
+
+
+def _arms(
+    arms: Sequence[Arm], weights: Mapping[str, Weights], scores: Mapping[str, Scores], units: Units, settings: Report
+) -> dict[str, Any]:
+    trained = {arm.name: arm.description() for arm in arms}
+    untrained: dict[str, Any] = {"learning_rate": None, "steps": 0, "best_step": 0, "seeds": [], "grid": []}
+    found = {}
+    for name, score in scores.items():
+        loss = arm_loss(score.best, resamples=settings.resamples, seed=settings.seed)
+        found[name] = {
+            "params": num_parameters(load_shape(weights[name].model_json)),
+            **trained.get(name, untrained),
+            **{f"val_{unit}": _loss(loss.scaled(factor)) for unit, factor in units.items()},
+            "last_step_val_bits_per_byte": float(score.last.per_seed().mean()) * units["bits_per_byte"],
+        }
+    return found
+
+
+def _loss(estimate: Estimate) -> dict[str, Any]:
+    return {"mean": estimate.mean, "ci95": [estimate.low, estimate.high], "per_seed": list(estimate.per_seed)}
+
+
+def _gain(scores: Mapping[str, Scores], units: Units, settings: Report) -> dict[str, Any] | None:
+    if "finetune" not in scores:
+        return None
+    found = gain(scores["scratch"].best, scores["finetune"].best, resamples=settings.resamples, seed=settings.seed)
+    values = {unit: found.scaled(factor) for unit, factor in units.items()}
+    return {
+        unit: {"mean": value.mean, "ci95": [value.low, value.high], "p_value": value.p_value}
+        for unit, value in values.items()
+    } | {"helps": found.low > 0}
+
+
+def _same_windows(scores: Mapping[str, Scores]) -> bool:
+    tokens = [losses.tokens for score in scores.values() for losses in (score.best, score.last)]
+    return all(np.array_equal(tokens[0], other) for other in tokens)
+
+
+def _pretrain(inputs: Inputs, tokenizer: Tokenizer, device: torch.device, settings: Report) -> dict[str, Any] | None:
+    if "pretrain" not in inputs:
+        return None
+    pretrain, shards = inputs["pretrain"], inputs["shards"]
+    return pretraining_gap(pretrain, shards, tokenizer.sha256, device, resamples=settings.resamples)
+
+
+def _samples(arms: Sequence[Arm], tokenizer: Tokenizer, device: torch.device, settings: Report) -> dict[str, Any]:
+    """What the first seed of each arm writes after the prompt, from the same random numbers."""
+    prompt = torch.tensor([[tokenizer.end_of_text, *tokenizer.encode(settings.prompt).tolist()]], device=device)
+    texts: dict[str, str | None] = {"scratch": None, "finetune": None}
+    for arm in arms:
+        model = load_model(arm.trials[0].best, arm.model_json, device)
+        generator = torch.Generator(device).manual_seed(settings.seed)
+        tokens = generate(model, prompt, settings.sample_tokens, settings.temperature, generator=generator)
+        texts[arm.name] = tokenizer.decode(tokens[0, 1:].cpu().numpy())
+    return {**texts, "prompt": settings.prompt, "temperature": settings.temperature}
+
+
+def _write(folder: Path, report: Mapping[str, Any], arms: Sequence[Arm], inputs: Inputs) -> None:
+    figures = drawings(report, arms, inputs)
+    svg = {name: plots.inline_svg(name, figure.draw, figure.description) for name, figure in figures.items()}
+    write_atomically(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(folder / "report.md", page.markdown(report))
+    write_atomically(folder / "report.html", page.html(report, svg))
+    plots.write_png(folder / "gain.png", figures["comparison"].draw)
+
+
+def _counts(report: Mapping[str, Any]) -> dict[str, Any]:
+    means = {f"{name}_bits_per_byte": arm["val_bits_per_byte"]["mean"] for name, arm in report["arms"].items()}
+    won = report["gain"]["bits_per_byte"] if report["gain"] else {"mean": None, "ci95": None}
+    absent = dict.fromkeys(("scratch_bits_per_byte", "finetune_bits_per_byte", "zero_shot_bits_per_byte"))
+    return {"gain_bits_per_byte": won["mean"], "ci95": won["ci95"], **absent, **means, "html": "report.html"}
+
+
+def _rounded(value: Any) -> Any:
+    """The same JSON with floats cut to the digits that mean something."""
+    if isinstance(value, float):
+        return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(item) for name, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

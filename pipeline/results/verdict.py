@@ -1,0 +1,103 @@
+"""The report's answer in words: one sentence for the top, one for the data, and every reason for doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.results.arms import Arm
+
+Report = Mapping[str, Any]
+STAND_IN = "installed text"  # the origin of a target or corpus when nothing that was asked for answered
+
+
+def target_title(target: Mapping[str, Any]) -> str:
+    """The target's name as a sentence says it; a stand-in says that it is one."""
+    if target["origin"] == STAND_IN:
+        return "a stand-in text"
+    return "Tiny Shakespeare" if target["name"] == "tiny-shakespeare" else str(target["name"])
+
+
+def headline(report: Report) -> str:
+    """The answer in one sentence: what, how much, in which unit, how sure, on which text."""
+    title = target_title(report["target"])
+    if report["gain"] is None:
+        loss = report["arms"]["scratch"]["val_bits_per_byte"]
+        return (
+            f"Trained from scratch, the model reaches {loss['mean']:.3f} bits per byte ({interval(loss)}) on {title}; "
+            "nothing was pretrained, so there is no gain to report."
+        )
+    gain = report["gain"]["bits_per_byte"]
+    amount = f"{abs(gain['mean']):.3f} bits per byte ({interval(gain)})"
+    if report["gain"]["helps"]:
+        return f"Pretraining helps on {title}: it saves {amount}."
+    if gain["ci95"][1] < 0:
+        return f"Pretraining hurts on {title}: it costs {amount}."
+    return f"No gain shown on {title}: {gain['mean']:+.3f} bits per byte ({interval(gain)}), which includes zero."
+
+
+def interval(value: Mapping[str, Any]) -> str:
+    """The 95 % interval in words, without its unit."""
+    low, high = value["ci95"]
+    return f"95 % interval {low:.3f} to {high:.3f}"
+
+
+def alarms(report: Report) -> list[str]:
+    """What a reader must know before the number: stand-ins, validation text left in the corpus, failed controls."""
+    found = []
+    if report["target"]["origin"] == STAND_IN:
+        found.append(
+            f"The target is not what was asked for but a stand-in, {report['target']['name']}: text that every "
+            "installation has. This page shows that the pipeline runs; its numbers compare with nothing else."
+        )
+    if (report["contamination"] or {}).get("corpus_origin") == STAND_IN:
+        found.append("The corpus is a stand-in as well: docstrings of the installed packages.")
+    left = (report["contamination"] or {}).get("val_ngrams_left_in_shards")
+    if left:
+        found.append(
+            f"{left:,} n-grams of the validation text are still in the training shards; the gain may be memory."
+        )
+    failed = [name.replace("_", " ") for name, held in report["controls"].items() if not held]
+    if failed:
+        found.append(f"Controls that did not hold: {', '.join(failed)}.")
+    return found
+
+
+def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int]) -> list[str]:
+    """What limits the answer, found in how the arms were trained. `max_steps` by arm name."""
+    found = []
+    for arm in arms:
+        rates = sorted(entry["learning_rate"] for entry in arm.grid)
+        if len(rates) > 1 and arm.learning_rate in (rates[0], rates[-1]):
+            found.append(
+                f"{arm.name}: the best learning rate is at the edge of the grid ({arm.learning_rate:g} of "
+                f"{rates[0]:g} to {rates[-1]:g}); a better one may lie outside."
+            )
+        if len(rates) == 1:
+            found.append(f"{arm.name}: only one learning rate was tried, {rates[0]:g}.")
+        if any(trial.best_step >= max_steps[arm.name] for trial in arm.trials):
+            found.append(f"{arm.name}: a seed was still improving at its last step; more steps may lower its loss.")
+        if len(arm.trials) == 1:
+            found.append(f"{arm.name}: one seed; its interval holds the text's uncertainty but not the training's.")
+    if len(arms) > 1:
+        found.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
+    return found
+
+
+def methods(num_windows: int, block: int, resamples: int) -> list[str]:
+    """How the numbers were made, in plain words; sources are in `pipeline/results/comparison.py`."""
+    return [
+        "Loss. The validation text is cut into windows of the model's context, and every token is scored exactly once. "
+        "The loss is the sum of nats over all tokens, divided by their number. Bits per byte divide the same sum by "
+        "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
+        "compare.",
+        "Choice. Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best one. "
+        "Learning rate and best step are chosen on the selection text; the report alone opens the validation text.",
+        "Interval. Two things are left to chance: which text is scored, and which seeds are trained. The text is "
+        f"resampled {resamples:,} times in runs of {block} neighbouring windows out of {num_windows:,}, because "
+        "neighbours are alike, and always for both arms together. Each arm's mean over seeds moves by its standard "
+        "error. The sum has the tails of Student's t with Welch and Satterthwaite's degrees of freedom, because few "
+        "seeds say little about their own spread. The interval is the middle 95 % of these draws; the p-value is twice "
+        "the share of draws beyond zero, and never 0.",
+        "Helps. Pretraining helps, the report says, when the whole interval of the gain lies above zero.",
+    ]

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import DataError
+from pipeline.results import report
+from pipeline.tokens.tokenizer import load_tokenizer
+from pipeline.training.weights import load_model
+
+
+@pytest.fixture(scope="session")
+def written(finished: Any) -> Path:
+    """The folder of a report on the finished chain."""
+    work = finished.work()
+    report.run(work)
+    return work.folder
+
+
+def content(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+@torch.no_grad()
+def nats_token_by_token(weights: Path, shape: Path, tokens: list[int], context: int) -> float:
+    """The loss of a text, one forward per token, with what its window has shown before it."""
+    model = load_model(weights, shape)
+    nats = 0.0
+    for place in range(1, len(tokens)):
+        start = (place - 1) // context * context
+        logits = model(torch.tensor([tokens[start:place]]))[0, -1]
+        nats -= float(torch.log_softmax(logits.double(), dim=0)[tokens[place]])
+    return nats
+
+
+def test_losses_equal_a_token_by_token_sum(finished: Any, written: Path) -> None:
+    tokenizer = load_tokenizer(finished.artifacts["tokenizer"].folder)
+    text = (finished.artifacts["target"].folder / "validation.txt").read_text(encoding="utf-8")
+    tokens = [tokenizer.end_of_text, *tokenizer.encode(text).tolist()]
+    pretrained = finished.artifacts["pretrain"].folder
+    scratch = finished.artifacts["scratch"].folder
+    expected = {
+        "zero_shot": [nats_token_by_token(pretrained / "model.safetensors", pretrained / "model.json", tokens, 16)],
+        "scratch": [
+            nats_token_by_token(
+                scratch / f"trials/lr-0.002-seed-{seed}/best.safetensors", scratch / "model.json", tokens, 16
+            )
+            for seed in (1, 2)
+        ],
+    }
+    arms = content(written)["arms"]
+    for name, nats in expected.items():
+        per_token = arms[name]["val_nats_per_token"]["per_seed"]
+        assert per_token == pytest.approx([one / (len(tokens) - 1) for one in nats], rel=1e-5)
+        bits = arms[name]["val_bits_per_byte"]["mean"]
+        assert bits == pytest.approx(np.mean(nats) / math.log(2) / len(text.encode()), rel=1e-5)
+        assert arms[name]["val_nats_per_char"]["mean"] == pytest.approx(np.mean(nats) / len(text), rel=1e-5)
+    assert content(written)["target"]["val_tokens"] == len(tokens) - 1
+
+
+def test_gain_is_scratch_minus_finetune(written: Path) -> None:
+    found = content(written)
+    arms = found["arms"]
+    for unit in ("bits_per_byte", "nats_per_token", "nats_per_char"):
+        difference = arms["scratch"][f"val_{unit}"]["mean"] - arms["finetune"][f"val_{unit}"]["mean"]
+        assert found["gain"][unit]["mean"] == pytest.approx(difference, rel=1e-5)
+    assert found["gain"]["helps"] is True
+    assert 0 < found["gain"]["bits_per_byte"]["p_value"] < 0.05
+
+
+def test_last_step_is_scored_from_its_own_weights(finished: Any, written: Path) -> None:
+    arms = content(written)["arms"]
+    assert arms["scratch"]["last_step_val_bits_per_byte"] < arms["scratch"]["val_bits_per_byte"]["mean"]
+    assert arms["zero_shot"]["last_step_val_bits_per_byte"] == arms["zero_shot"]["val_bits_per_byte"]["mean"]
+
+
+def test_same_artifacts_give_the_same_bytes(chain: Any, written: Path) -> None:
+    again = chain.work()
+    report.run(again)
+    names = sorted(path.name for path in again.folder.iterdir())
+    assert names == ["gain.png", "report.html", "report.json", "report.md"]
+    for name in names:
+        assert (again.folder / name).read_bytes() == (written / name).read_bytes()
+
+
+def test_report_holds_every_field_of_format_1(written: Path) -> None:
+    found = content(written)
+    assert found["format"] == 1
+    assert {"name", "sha256", "val_bytes", "val_tokens"} <= found["target"].keys()
+    assert list(found["arms"]) == ["scratch", "zero_shot", "finetune"]
+    fields = {"params", "learning_rate", "steps", "best_step", "seeds", "last_step_val_bits_per_byte"}
+    for arm in found["arms"].values():
+        assert fields <= arm.keys()
+        for unit in ("val_nats_per_token", "val_bits_per_byte", "val_nats_per_char"):
+            assert arm[unit].keys() == {"mean", "ci95", "per_seed"}
+    pretrain = {"tokens", "steps", "train_nats_per_token", "val_nats_per_token", "gap", "gap_ci95"}
+    assert pretrain <= found["pretrain"].keys()
+    contamination = {"ngram_words", "documents_removed", "bytes_removed", "val_ngrams_total"}
+    assert contamination | {"val_ngrams_left_in_shards"} <= found["contamination"].keys()
+    assert all(found["controls"].values())
+    assert {"same_tokenizer", "same_model", "same_split", "same_windows"} <= found["controls"].keys()
+    cost = {"seconds", "tokens_per_second", "rank_seconds", "peak_memory_bytes"}
+    assert all(stage.keys() == cost for stage in found["cost"].values())
+    assert {"config", "fingerprints", "versions", "git_commit", "sources"} == found["provenance"].keys()
+    assert found["provenance"]["sources"][0].keys() == {"name", "license", "revision", "documents", "bytes"}
+    assert {"scratch", "finetune", "prompt"} <= found["samples"].keys()
+
+
+def test_samples_continue_the_prompt(written: Path) -> None:
+    samples = content(written)["samples"]
+    assert samples["scratch"].startswith("the ") and samples["finetune"].startswith("the ")
+    assert len(samples["scratch"]) == len("the ") + 12
+    assert samples["scratch"] != samples["finetune"]
+
+
+def test_pretraining_gap_compares_equal_numbers_of_windows(finished: Any, written: Path) -> None:
+    pretrain = content(written)["pretrain"]
+    assert pretrain["windows"] == 16  # evaluate_tokens 256 / context 16
+    assert pretrain["gap"] == pytest.approx(pretrain["val_nats_per_token"] - pretrain["train_nats_per_token"], rel=1e-4)
+    low, high = pretrain["gap_ci95"]
+    assert low < pretrain["gap"] < high
+
+
+def test_a_run_without_a_corpus_reports_scratch_alone(chain: Any) -> None:
+    chain.without_pretraining()
+    work = chain.work()
+    counts = report.run(work)
+    found = content(work.folder)
+    assert list(found["arms"]) == ["scratch"]
+    assert found["gain"] is None and found["pretrain"] is None and found["contamination"] is None
+    assert found["samples"]["finetune"] is None
+    assert counts["gain_bits_per_byte"] is None and counts["finetune_bits_per_byte"] is None
+    assert "nothing was pretrained" in (work.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_counts_repeat_the_report(chain: Any) -> None:
+    work = chain.work()
+    counts = report.run(work)
+    found = content(work.folder)
+    assert counts == {
+        "gain_bits_per_byte": found["gain"]["bits_per_byte"]["mean"],
+        "ci95": found["gain"]["bits_per_byte"]["ci95"],
+        "scratch_bits_per_byte": found["arms"]["scratch"]["val_bits_per_byte"]["mean"],
+        "finetune_bits_per_byte": found["arms"]["finetune"]["val_bits_per_byte"]["mean"],
+        "zero_shot_bits_per_byte": found["arms"]["zero_shot"]["val_bits_per_byte"]["mean"],
+        "html": "report.html",
+    }
+
+
+def test_stdout_stays_empty_and_the_headline_goes_to_stderr(chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    report.run(chain.work())
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Pretraining helps on words.txt: it saves" in printed.err
+
+
+def test_overlapping_windows_score_every_token_once_with_more_context(chain: Any, written: Path) -> None:
+    chain.report = chain.report.model_copy(update={"stride": 4})
+    work = chain.work()
+    report.run(work)
+    found, plain = content(work.folder), content(written)
+    assert found["target"]["val_tokens"] == plain["target"]["val_tokens"]
+    losses = [one["arms"]["finetune"]["val_bits_per_byte"]["mean"] for one in (found, plain)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_damaged_weights_are_refused(chain: Any) -> None:
+    artifact = chain.artifacts["scratch"]
+    entries = tuple(entry.model_copy(update={"sha256": "f" * 64}) for entry in artifact.manifest.files)
+    manifest = artifact.manifest.model_copy(update={"files": entries})
+    chain.artifacts["scratch"] = type(artifact)("scratch", artifact.folder, manifest)
+    with pytest.raises(DataError, match="another sha256"):
+        report.run(chain.work())
+
+
+def test_shards_of_another_tokenizer_are_refused(chain: Any, tmp_path: Path) -> None:
+    artifact = chain.artifacts["tokenizer"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"kind": "char", "characters": "abc"}))
+    manifest = artifact.manifest.model_copy(update={"files": ()})
+    chain.artifacts["tokenizer"] = type(artifact)("tokenizer", tmp_path, manifest)
+    with pytest.raises(DataError, match="was written with tokenizer"):
+        report.run(chain.work())
