@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt.attention import Attention, Cache, check_room, rotation_table
 from gpt.loss import IGNORED, LossSum, next_token_loss
+from gpt.normalization import RMSNorm
 from gpt.shape import GPTShape, ShapeError
 
 __all__ = ["GPT", "GPTShape", "ShapeError", "Cache", "IGNORED", "LossSum", "next_token_loss"]
@@ -26,7 +27,7 @@ __all__ = ["GPT", "GPTShape", "ShapeError", "Cache", "IGNORED", "LossSum", "next
 
 def norm(shape: GPTShape) -> nn.Module:
     if shape.norm == "rmsnorm":
-        return nn.RMSNorm(shape.width, eps=1e-6)
+        return RMSNorm(shape.width)
     return nn.LayerNorm(shape.width, bias=shape.bias)
 
 
@@ -119,7 +120,7 @@ class GPT(nn.Module):
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start:end]
-        rotation = None if self.rotation is None else self.rotation[:, start:end]
+        rotation = None if self.rotation is None else self.rotation[start:end]
         x = self.dropout(x)
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
