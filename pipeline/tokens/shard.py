@@ -15,7 +15,7 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,7 @@ class ShardInfo:
     """What a shard says about itself.
 
     `name` is its place, such as "corpus/train-00003", so that a swapped file gives itself away;
-    `counts` holds what was counted while the shard was written, `parts` the text files it was made from.
+    `parts` are the text files it was made from; `tokens` counts end-of-text ids too, `text_bytes` is UTF-8.
     """
 
     name: str
@@ -49,7 +49,9 @@ class ShardInfo:
     vocab_size: int
     end_of_text: int
     parts: tuple[str, ...] = ()
-    counts: dict[str, int] = field(default_factory=dict)
+    documents: int = 0
+    tokens: int = 0
+    text_bytes: int = 0
     format: int = FORMAT
 
 
@@ -93,6 +95,19 @@ def read_info(path: Path) -> ShardInfo:
     """What a shard says about itself. Raises DataError naming the file if it is missing, cut or no shard."""
     with _opened(path) as reader:
         return _info(path, reader.schema)
+
+
+def num_batches(path: Path) -> int:
+    """How many record batches a shard has. Raises DataError as `read_info` does."""
+    with _opened(path) as reader:
+        return int(reader.num_record_batches)
+
+
+def read_rows(path: Path, index: int) -> Rows:
+    """The rows of one record batch, mapped and not copied. Raises DataError as `read_info` does."""
+    with _opened(path) as reader:
+        batch = _batch(path, reader, index)
+    return Rows(_tokens(batch), batch.column("tokens").offsets.to_numpy(), batch.column("document").to_pylist())
 
 
 def _schema(info: ShardInfo) -> pa.Schema:
@@ -156,9 +171,7 @@ class TokenStream:
     def __init__(self, batches: Sequence[pa.RecordBatch], infos: Sequence[ShardInfo]) -> None:
         self.infos = tuple(infos)
         self._batches = tuple(batches)
-        self._tokens: list[NDArray[np.unsignedinteger]] = [
-            batch.column("tokens").flatten().to_numpy(zero_copy_only=True) for batch in batches
-        ]
+        self._tokens = [_tokens(batch) for batch in batches]
         self._starts = list(accumulate((len(tokens) for tokens in self._tokens), initial=0))
 
     @classmethod
@@ -177,7 +190,7 @@ class TokenStream:
             info = _info(path, reader.schema)
             _check_tokenizer(path, info, tokenizer_sha256)
             if source in (None, info.source):
-                batches += _batches(path, reader)
+                batches += [_batch(path, reader, index) for index in range(reader.num_record_batches)]
                 infos.append(info)
         return cls(batches, infos)
 
@@ -208,11 +221,17 @@ class TokenStream:
         return spans
 
 
-def _batches(path: Path, reader: pa.ipc.RecordBatchFileReader) -> list[pa.RecordBatch]:
+def _batch(path: Path, reader: pa.ipc.RecordBatchFileReader, index: int) -> pa.RecordBatch:
     try:
-        return [reader.get_batch(index) for index in range(reader.num_record_batches)]
+        return reader.get_batch(index)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"Token shard {path} is damaged ({error}).", remedy=REMEDY) from None
+
+
+def _tokens(batch: pa.RecordBatch) -> NDArray[np.unsignedinteger]:
+    """All tokens of a record batch, where they lie."""
+    tokens: NDArray[np.unsignedinteger] = batch.column("tokens").flatten().to_numpy(zero_copy_only=True)
+    return tokens
 
 
 def _check_tokenizer(path: Path, info: ShardInfo, expected: str | None) -> None:

@@ -1,0 +1,80 @@
+"""Small finished artifacts for the stages of this package: a target, a corpus, a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.corpus.parts import PartWriter, document_line
+from pipeline.graph.config import Launch, Shards, Tokenizer
+from pipeline.graph.manifest import Manifest, file_entries
+from pipeline.graph.progress import Progress
+from pipeline.graph.work import Artifact, Work
+from pipeline.tokens import training
+
+TARGET_TEXT = "".join(
+    f"FIRST CITIZEN {n}:\nWe'll speak, and they'd hear the {n * 7 % 31}th word.\n\n" for n in range(400)
+)
+BOOKS = [f"Chapter {n}.\n" + f"It was the {n}th of a long row of days, she'd said.\n" * (5 + n) for n in range(40)]
+PLAYS = [f"KING {n}.\r\n  What ho! «où» — {n * 13} 漢字 🙂\n\n\n" * (3 + n % 5) for n in range(30)]
+
+
+def artifact(stage: str, folder: Path, counts: dict[str, Any]) -> Artifact:
+    """The artifact of a folder, with the receipt that the runner would write."""
+    receipt = {"run": "test", "fingerprint": "f" * 64, "config": {}, "inputs": {}, "seconds": 1, "rank_seconds": 1}
+    receipt |= {"peak_memory_bytes": 1, "finished": "", "versions": {}, "git_commit": ""}
+    return Artifact(stage, folder, Manifest(stage=stage, files=file_entries(folder), counts=counts, **receipt))
+
+
+@pytest.fixture
+def finished() -> Callable[[str, Path, dict[str, Any]], Artifact]:
+    return artifact
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Artifact:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    cuts = {"train": (0, 20_000), "selection": (20_000, 22_000), "validation": (22_000, None)}
+    for part, (start, stop) in cuts.items():
+        (folder / f"{part}.txt").write_bytes(TARGET_TEXT[start:stop].encode())
+    return artifact("target", folder, {})
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Artifact:
+    """Two sources in four and three training parts, and one validation part each."""
+    folder = tmp_path / "corpus"
+    for index, (source, texts, per_part) in enumerate((("books", BOOKS, 10), ("plays", PLAYS, 12))):
+        train, validation = PartWriter(folder / "train", index), PartWriter(folder / "validation", index)
+        for number, text in enumerate(texts):
+            train.add(document_line({"id": f"{source}-{number}", "source": source, "text": text}))
+            if number % per_part == per_part - 1:
+                train.flush()
+        train.flush()
+        validation.add(document_line({"id": f"{source}-v", "source": source, "text": f"A {source} text of its own.\n"}))
+        validation.flush()
+    counts = {"bytes_kept": sum(len(text.encode()) for text in BOOKS + PLAYS)}
+    return artifact("corpus", folder, counts | {"contamination": {"ngram_words": None}})
+
+
+@pytest.fixture
+def work_of(tmp_path: Path) -> Callable[..., Work]:
+    """A function that makes the work of a stage in a folder of its own."""
+
+    def make(stage: str, *inputs: Artifact, section: Tokenizer | Shards, workers: int = 1, folder: str = "") -> Work:
+        place = tmp_path / (folder or stage)
+        place.mkdir(exist_ok=True)
+        given = {one.stage: one for one in inputs}
+        return Work(stage, {stage: section}, given, place, Launch(), workers, Progress(stage))
+
+    return make
+
+
+@pytest.fixture
+def tokenizer_artifact(target: Artifact, corpus: Artifact, work_of: Callable[..., Work]) -> Artifact:
+    work = work_of("tokenizer", target, corpus, section=Tokenizer(vocab_size=400))
+    return artifact("tokenizer", work.folder, training.run(work))
