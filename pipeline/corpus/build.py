@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pipeline.corpus.cleaning import Outcome, Recipe, prepare, text_digest
-from pipeline.corpus.contamination import Ngram, ngrams_of_file
+from pipeline.corpus.contamination import Ngram, ngrams_in_part, ngrams_of_file
 from pipeline.corpus.installed import docstrings
 from pipeline.corpus.ledger import Ledger, totals
 from pipeline.corpus.parts import part_paths, read_part
@@ -141,9 +140,8 @@ class Build:
         left: set[Ngram] = set()
         paths = [path for split in SPLITS for path in part_paths(self.work.folder, split)]
         with self.work.progress.task("searching the parts", len(paths), "parts") as task:
-            for shared in in_order(
-                self.pool, partial(_shared, self.validation_text, counted), paths, self.work.workers
-            ):
+            search = partial(ngrams_in_part, self.validation_text, counted)
+            for shared in in_order(self.pool, search, paths, self.work.workers):
                 left |= shared
                 task.advance()
         return {
@@ -195,14 +193,6 @@ def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _shared(validation: Path, words: int, part: Path) -> frozenset[Ngram]:
-    wanted = ngrams_of_file(validation, words)
-    found: set[Ngram] = set()
-    for document in read_part(part):
-        found |= wanted.shared_with(document["text"].encode())
-    return frozenset(found)
 
 
 def _check_documents(ledger: Ledger, max_bytes: float) -> None:

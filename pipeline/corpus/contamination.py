@@ -11,6 +11,8 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from pipeline.corpus.parts import read_part
+
 Ngram = tuple[bytes, ...]
 
 CURLY_APOSTROPHES = ("\u2018".encode(), "\u2019".encode())
@@ -65,3 +67,9 @@ class Ngrams:
 def ngrams_of_file(path: Path, words: int) -> Ngrams:
     """The n-grams of a text file, built once per process."""
     return Ngrams.of(path.read_bytes(), words)
+
+
+def ngrams_in_part(path: Path, words: int, part: Path) -> frozenset[Ngram]:
+    """The distinct n-grams that the documents of a finished part share with the text file at `path`."""
+    wanted = ngrams_of_file(path, words)
+    return frozenset[Ngram]().union(*(wanted.shared_with(one["text"].encode()) for one in read_part(part)))

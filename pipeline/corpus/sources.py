@@ -91,11 +91,12 @@ def _find_files(source: Source, pattern: str, seed: int) -> Found:
 
 def stream(files: list[File], field: str) -> Iterator[Record]:
     """The records of many files in turns, as a `datasets` stream."""
-    dataset = datasets.IterableDataset.from_generator(_examples, gen_kwargs={"files": files, "field": field})
+    # A tuple, because `datasets` takes a list for shards and would read them one after the other.
+    dataset = datasets.IterableDataset.from_generator(_examples, gen_kwargs={"files": tuple(files), "field": field})
     return (Record(**example) for example in dataset)
 
 
-def _examples(files: list[File], field: str) -> Iterator[dict[str, Any]]:
+def _examples(files: tuple[File, ...], field: str) -> Iterator[dict[str, Any]]:
     for record in in_turns(read_file(address, name, field) for address, name in files):
         yield record._asdict()
 

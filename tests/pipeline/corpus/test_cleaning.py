@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.corpus.cleaning import Outcome, Recipe, Rejected, cleaned, prepare, text_digest
+from pipeline.corpus.records import Record
+
+
+def outcome_of(payload: Any, kind: Any = "json", **recipe: Any) -> Outcome:
+    settings: dict[str, Any] = {"min_characters": 1, "validation": Path("unused"), "ngram_words": None} | recipe
+    (outcome,) = prepare(Recipe("books", "text", **settings), [Record("a.jsonl", 3, kind, payload)])
+    return outcome
+
+
+def test_document_has_id_source_and_clean_text() -> None:
+    outcome = outcome_of(b'{"id": "a/1", "title": "A", "text": "\xef\xbb\xbfOne\\r\\ntwo\\u0000 "}')
+    assert json.loads(outcome.document) == {"id": "a/1", "source": "books", "text": "One\ntwo"}
+    assert (outcome.reason, outcome.text_bytes, outcome.digest) == ("", 7, text_digest(b"One\ntwo"))
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("a\r\nb\rc\n", "a\nb\nc"),
+        ("tab\tstays, bell\x07 and delete\x7f go", "tab\tstays, bell and delete go"),
+        ("  caf\u00e9 \u2014 \u2028 \U0001f600 ", "caf\u00e9 \u2014 \u2028 \U0001f600"),
+        ("<|endoftext|> stays text", "<|endoftext|> stays text"),
+        ("\ufeffmark", "mark"),
+    ],
+)
+def test_cleaning_is_conservative(text: str, clean: str) -> None:
+    assert cleaned(text).decode() == clean
+
+
+def test_lone_surrogate_is_rejected() -> None:
+    with pytest.raises(Rejected, match="lone_surrogate"):
+        cleaned("half \ud800 pair")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"", "blank_line"),
+        (b" \r", "blank_line"),
+        (b'{"text": "cut', "broken_json"),
+        (b"[" * 100_000, "broken_json"),
+        (b'{"text": ' + b"9" * 5_000 + b"}", "broken_json"),
+        (b'["text"]', "not_an_object"),
+        (b'{"txt": "a"}', "missing_field"),
+        (b'{"text": null}', "null_text"),
+        (b'{"text": 7}', "not_text"),
+        (b'{"text": ["a"]}', "not_text"),
+        (b'{"text": "  \\n"}', "empty_text"),
+        (b'{"text": "\xff"}', "invalid_utf8"),
+        (b'{"text": "\\ud800"}', "lone_surrogate"),
+        (b'{"text": "short"}', "too_short"),
+    ],
+)
+def test_bad_line_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
+    assert outcome_of(line, min_characters=6).reason == reason
+
+
+def test_shortness_is_counted_in_characters() -> None:
+    assert outcome_of("\u00e9\u00e9\u00e9", "text", min_characters=4).reason == "too_short"
+    assert outcome_of("\u00e9\u00e9\u00e9", "text", min_characters=3).reason == ""
+
+
+def test_text_over_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.corpus.cleaning.LONGEST_RECORD_BYTES", 10)
+    assert outcome_of("elevenbytes", "text").reason == "too_long"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        (b'{"id": 12, "text": "a"}', "12"),
+        (b'{"text": "a"}', "a.jsonl:3"),
+        (b'{"id": true, "text": "a"}', "a.jsonl:3"),
+        (b'{"id": "\\ud800", "text": "a"}', "\\ud800"),
+    ],
+)
+def test_every_document_has_an_id_that_utf8_holds(line: bytes, name: str) -> None:
+    assert json.loads(outcome_of(line).document)["id"] == name
+
+
+def test_contaminated_document_is_rejected_with_its_size(tmp_path: Path) -> None:
+    target = tmp_path / "validation.txt"
+    target.write_text("shall I compare thee to a summer's day")
+    quoting = 'He said: "Compare thee to a summers..."'
+    outcome = outcome_of(quoting, "text", validation=target, ngram_words=4)
+    assert (outcome.reason, outcome.text_bytes) == ("contaminated", len(quoting))
+    assert outcome_of(quoting, "text", validation=target, ngram_words=6).reason == ""
