@@ -12,7 +12,7 @@ from types import FrameType
 
 import typer
 
-from cli import runs
+from cli import checkpoint, data, models, runs
 from pipeline.errors import FolioError, Interrupted, Preempted
 
 app = typer.Typer(
@@ -25,6 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 runs.add_to(app)
+models.add_to(app)
+app.add_typer(data.app, name="data")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,9 @@ from cli.arguments import AsJson, ConfigPath, Hostfile, Ranks, Settings, config_
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.config import Config
 from pipeline.graph.stages import NAMES, STAGES
+
+if TYPE_CHECKING:
+    from pipeline.graph.work import Artifact
 
 StageName = Annotated[str | None, typer.Option(metavar="STAGE", help=f"One of {', '.join(NAMES)}.")]
 SUMMARIES = {
@@ -119,13 +124,21 @@ def _stage_help(name: str) -> str:
 
 
 def _run(config: Config, first: str, last: str) -> None:
-    from pipeline.graph.runner import Selection
-    from pipeline.graph.runner import run as run_chain
+    from pipeline.graph import runner
     from pipeline.graph.store import Store
+    from pipeline.training.world import in_external_world
 
-    artifacts = run_chain(config, Store.from_environment(), Selection(first, last))
+    chain = partial(runner.run, config, Store.from_environment(), runner.Selection(first, last))
+    artifacts = _together(config, chain) if in_external_world() else chain()
     if artifacts and last in artifacts:
         typer.echo(_result(artifacts[last].folder, last))
+
+
+def _together(config: Config, chain: Callable[[], dict[str, Artifact]]) -> dict[str, Artifact]:
+    """Rank 0 does the chain; the other ranks that torchrun, deepspeed or srun started join it where it trains."""
+    from pipeline.training.crew import together
+
+    return together(config.launch, chain)
 
 
 def _result(folder: Path, stage: str) -> str:

@@ -1,0 +1,71 @@
+"""Commands about sharded checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.arguments import AsJson
+from pipeline.errors import DataError
+
+app = typer.Typer(help="Look at sharded checkpoints.", no_args_is_help=True)
+CheckpointsPath = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A training artifact, its checkpoints/ folder, or one step-… of it.")
+]
+
+
+@app.command(name="list")
+def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
+    """List the checkpoints below a path: step, tokens, loss, ranks, size.
+
+    Example: folio checkpoint list artifacts/pretrain-0123456789ab
+    """
+    from pipeline.graph.quantities import readable_bytes, readable_count
+    from pipeline.training.checkpoints import read_receipt
+
+    for folder in _found(path):
+        receipt = read_receipt(folder)
+        size = sum(entry.bytes for entry in receipt.files)
+        if as_json:
+            typer.echo(json.dumps({"path": str(folder), "bytes": size, **receipt.model_dump(exclude={"files"})}))
+            continue
+        loss = "" if receipt.nats_per_token is None else f"{receipt.nats_per_token:.4f} nats/token  "
+        ranks = receipt.identity.get("world_size")
+        typer.echo(f"{folder}  {readable_count(receipt.tokens)} tokens  {loss}{ranks} ranks  {readable_bytes(size)}")
+
+
+@app.command()
+def verify(path: CheckpointsPath) -> None:
+    """Hash every file of the checkpoints below a path again.
+
+    Example: folio checkpoint verify artifacts/pretrain-0123456789ab
+    """
+    from pipeline.graph.manifest import damaged_files
+    from pipeline.training.checkpoints import read_receipt
+
+    damaged = []
+    for folder in _found(path):
+        found = damaged_files(folder, read_receipt(folder).files)
+        damaged += [f"{folder}/{what}" for what in found]
+        typer.echo(f"{folder}  {'DAMAGED' if found else 'ok'}")
+    if damaged:
+        raise DataError("; ".join(damaged) + ".", remedy="Resuming passes over it and takes the newest valid one.")
+
+
+def _found(path: Path) -> list[Path]:
+    from pipeline.training.checkpoints import RECEIPT, checkpoints_in
+
+    if (path / RECEIPT).exists():
+        return [path]
+    found = [folder for pattern in (".", "checkpoints", "trials/*/checkpoints") for folder in _below(path, pattern)]
+    steps = [step for folder in found for step in checkpoints_in(folder)]
+    if not steps:
+        raise DataError(f"{path} holds no checkpoints.", remedy="Give the folder of a training stage.")
+    return steps
+
+
+def _below(path: Path, pattern: str) -> list[Path]:
+    return [path] if pattern == "." else sorted(path.glob(pattern))

@@ -1,0 +1,52 @@
+"""Commands about the data of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from cli.arguments import AsJson, ConfigPath, Settings, config_of
+from pipeline.errors import ConfigError
+
+app = typer.Typer(help="Look at the data of a run.", no_args_is_help=True)
+SHOWN_CHARACTERS = 60
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `show` a subcommand although it is the only one."""
+
+
+@app.command()
+def show(
+    config: ConfigPath,
+    step: Annotated[int, typer.Option(min=0, help="Step of pretraining, from 0.")],
+    rank: Annotated[int | None, typer.Option(min=0, help="Only this rank's samples.")] = None,
+    text: Annotated[bool, typer.Option(help="Print the whole text of each span.")] = False,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the documents that a step of pretraining trained on.
+
+    Example: folio data show configs/demo.yaml --step 100 --rank 0
+    """
+    from pipeline.graph.stages import fingerprints
+    from pipeline.graph.store import Store
+    from pipeline.training.lookup import spans_of_step
+
+    checked = config_of(config, settings)
+    found = fingerprints(checked)
+    if "pretrain" not in found:
+        raise ConfigError(f"{config} has no corpus, so nothing is pretrained.", remedy="Give corpus.sources.")
+    artifact = Store.from_environment().folder("pretrain", found["pretrain"])
+    for span in spans_of_step(artifact, step, checked.launch.ranks or 1):
+        if rank is not None and span.rank != rank:
+            continue
+        shown = span.text if text else " ".join(span.text.split())[:SHOWN_CHARACTERS]
+        where = (
+            f"rank {span.rank}  sample {span.sample:>3}  {span.source}  {span.document}[{span.first}:{span.last + 1}]"
+        )
+        typer.echo(json.dumps({**asdict(span), "text": shown}) if as_json else f"{where}  {shown!r}")

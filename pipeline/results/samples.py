@@ -1,0 +1,65 @@
+"""Text from a trained model, found by the path of its weights or of the artifact that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from gpt.model import GPT
+from gpt.sampling import generate
+from pipeline.errors import DataError
+from pipeline.graph.manifest import MANIFEST, read_manifest
+from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
+from pipeline.training.weights import SHAPE, load_model
+
+
+def continued(
+    model: GPT, tokenizer: Tokenizer, prompt: str, num_tokens: int, *, seed: int, **choices: float | int | None
+) -> str:
+    """The prompt and `num_tokens` more tokens as text; `choices` are temperature, top_k and top_p of `generate`."""
+    device = next(model.parameters()).device
+    start = torch.tensor([[tokenizer.end_of_text, *tokenizer.encode(prompt).tolist()]], device=device)
+    generator = torch.Generator(device).manual_seed(seed)
+    tokens = generate(model, start, num_tokens, generator=generator, **choices)  # type: ignore[arg-type]
+    return tokenizer.decode(tokens[0, 1:].cpu().numpy())
+
+
+def open_model(path: Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
+    """The model and tokenizer of a weights file, or of a pretrain, scratch or finetune artifact (its best trial).
+
+    Raises DataError if the path holds no weights or its tokenizer is not in the store.
+    """
+    weights = _weights(path)
+    artifact = _artifact_of(weights)
+    fingerprint = read_manifest(artifact).inputs["tokenizer"]
+    tokenizer = load_tokenizer(artifact.parent / f"tokenizer-{fingerprint[:12]}")
+    return load_model(weights, artifact / SHAPE, device), tokenizer
+
+
+def _weights(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = [path / "model.safetensors", *(trial / "best.safetensors" for trial in _trials_by_loss(path))]
+    for candidate in found:
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"{path} holds no weights.",
+        remedy="Give a .safetensors file, or a folder artifacts/pretrain-…, scratch-… or finetune-….",
+    )
+
+
+def _trials_by_loss(artifact: Path) -> Iterator[Path]:
+    trials = {path.parent: json.loads(path.read_text()) for path in sorted(artifact.glob("trials/*/trial.json"))}
+    finished = [folder for folder in trials if trials[folder]["best_selection_nats_per_token"] is not None]
+    yield from sorted(finished, key=lambda folder: float(trials[folder]["best_selection_nats_per_token"]))
+
+
+def _artifact_of(weights: Path) -> Path:
+    for folder in weights.resolve().parents:
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise DataError(f"{weights} does not lie in a finished artifact.", remedy="Finish its stage first.")
