@@ -231,6 +231,16 @@ def test_only_matrices_decay_and_every_parameter_is_in_one_group() -> None:
     assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
 
 
+def test_compiled_model_equals_the_plain_one() -> None:
+    """As one graph, through every part that chooses other operations when compiled; no C++ compiler needed."""
+    model, tokens = lively(MODERN), tokens_of(MODERN)
+    plain = mean_loss(model, tokens)
+    plain_gradients = torch.autograd.grad(plain, list(model.parameters()))
+    nats, count = torch.compile(model, backend="aot_eager", fullgraph=True)(tokens[:, :-1], tokens[:, 1:])
+    torch.testing.assert_close(nats / count, plain)
+    torch.testing.assert_close(torch.autograd.grad(nats / count, list(model.parameters())), plain_gradients)
+
+
 def test_bfloat16_follows_float32() -> None:
     model, tokens = lively(replace(MODERN, layers=1)), tokens_of(MODERN)
     expected = mean_loss(model, tokens)
