@@ -13,9 +13,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def sample(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A .safetensors file, or a pretrain, scratch or finetune artifact.")
-    ],
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or the artifact of a training stage.")],
     prompt: Annotated[str, typer.Option(help="Text to go on from.")] = "",
     tokens: Annotated[int, typer.Option(min=1, help="How many tokens to add.")] = 300,
     temperature: Annotated[float, typer.Option(min=0, help="0 always takes the likeliest token.")] = 0.8,

@@ -122,7 +122,6 @@ class Model(Section):
     activation: Literal["relu", "gelu", "relu2", "swiglu"] = "relu2"
     qk_norm: bool = True
     bias: bool = False
-    qkv_bias: bool | None = None  # default: as bias; the lecture has biases but none here
     qkv_bias: bool | None = None  # default: as bias; the lecture's model has biases everywhere but here
     tie_embeddings: bool = True
     dropout: Share = 0.0

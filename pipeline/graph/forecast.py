@@ -17,7 +17,7 @@ import torch
 
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
-from pipeline.graph.config import Arm, Config, Model, Training
+from pipeline.graph.config import Arm, Config, Model, Pretrain, Training
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
@@ -84,6 +84,7 @@ def _tokens(settings: Training) -> tuple[int, int]:
     if isinstance(settings, Arm):
         trials = len(settings.learning_rates) + len(settings.seeds) - 1
         return trials * settings.max_steps * settings.batch_tokens, trials
+    assert isinstance(settings, Pretrain), "what is not an arm pretrains"
     return settings.tokens // settings.batch_tokens * settings.batch_tokens, 1
 
 

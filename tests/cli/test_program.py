@@ -1,5 +1,7 @@
 """What every command promises: help with an example, quick start, one-line refusals with the contract's exit code."""
 
+import os
+import pickle
 import subprocess
 import sys
 import time
@@ -24,8 +26,6 @@ COMMANDS = commands(group)
 
 
 def folio(*arguments, **environment):
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "cli", *arguments],
         capture_output=True,
@@ -50,7 +50,8 @@ def test_every_command_has_a_help_line_and_an_example(name):
 
 
 def test_help_loads_nothing_heavy():
-    script = "import sys; import cli.main; print([m for m in ('torch', 'datasets', 'deepspeed', 'pyarrow') if m in sys.modules])"
+    heavy = ("torch", "datasets", "deepspeed", "pyarrow")
+    script = f"import sys; import cli.main; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
 
@@ -70,8 +71,6 @@ def test_every_error_class_has_its_own_exit_code():
 
 
 def test_an_error_survives_the_way_out_of_a_worker_process():
-    import pickle
-
     error = pickle.loads(pickle.dumps(errors.DataError("shard x is damaged.", remedy="Restore it.")))
     assert (type(error), str(error)) == (errors.DataError, "shard x is damaged. Restore it.")
 
@@ -104,10 +103,11 @@ def test_debug_shows_the_traceback():
 
 def test_an_absent_target_without_network_is_refused_in_seconds(tmp_path):
     started = time.monotonic()
-    environment = {"FOLIO_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    folders = dict.fromkeys(("FOLIO_DATA", "FOLIO_STORE", "XDG_CACHE_HOME", "HOME"), str(tmp_path))
     config = tmp_path / "run.yaml"
     config.write_text("target: {name: tiny-shakespeare}")
-    done = folio("target", str(config), FOLIO_STORE=str(tmp_path / "store"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9", **environment)  # fmt: skip
+    done = folio("target", str(config), **nowhere, **folders)
     assert done.returncode in (2, 5)
     assert "FOLIO_DATA" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
