@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from pipeline.corpus.records import Record
-from pipeline.errors import ConfigError, EnvironmentFault
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
 
 # Base of every transport error; the HTTP library under huggingface_hub has changed twice.
 TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -50,7 +51,10 @@ class HubDataset:
                 rows = rows.select_columns([column for column in columns if column in rows.column_names])
             for row in rows:
                 if columns[0] not in row:
-                    raise ConfigError(f"Hub dataset {self.name} has no column {columns[0]!r}.", remedy="Set field.")
+                    raise ConfigError(
+                        f"Hub dataset {self.name} has no column {columns[0]!r}.",
+                        remedy="Set field to the one with text.",
+                    )
                 yield row
 
     def records(self, field: str) -> Iterator[Record]:
@@ -69,6 +73,11 @@ def _refusals(name: str) -> Iterator[None]:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigError(
             f"Hub dataset {name}: {_first_line(error)}.", remedy="Check hub and revision, or set HF_TOKEN."
+        ) from None
+    except (pa.ArrowException, UnicodeDecodeError, datasets.exceptions.DatasetGenerationError) as error:
+        raise DataError(
+            f"Hub dataset {name} holds a row that `datasets` cannot read: {_first_line(error)}.",
+            remedy="Fetch its files and give them as path: a bad line is then set aside, not fatal.",
         ) from None
     except (ValueError, RuntimeError) as error:  # how `datasets` names an unknown subset or split
         raise ConfigError(f"Hub dataset {name}: {_first_line(error)}.", remedy="Check subset and split.") from None
