@@ -41,10 +41,10 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
 
 
 def _host(text: str, where: str) -> Host:
-    name, _, rest = text.partition(" ")
+    name, rest = (*text.split(maxsplit=1), "")[:2]
     if not NAME.fullmatch(name):
         raise ConfigError(f"{where}: {name!r} is no host name.", remedy=SHAPE)
-    slots = re.fullmatch(r"slots=([1-9][0-9]*)", rest.strip())
+    slots = re.fullmatch(r"slots=([1-9][0-9]*)", rest)
     if slots is None:
-        raise ConfigError(f"{where}: {rest.strip()!r} after host {name} is not slots=NUMBER.", remedy=SHAPE)
+        raise ConfigError(f"{where}: {rest!r} after host {name} is not slots=NUMBER.", remedy=SHAPE)
     return Host(name, int(slots[1]))

@@ -39,7 +39,10 @@ def meet(world: World, seconds: int) -> Store:
     if world.leads:
         missing = _missing(store, world.world_size, seconds)
         store.set("verdict", _absence(world, missing, seconds) if missing else GO)
-    verdict = _verdict(store, seconds + ANSWER_SECONDS) or _absence(world, [0], seconds)
+        if missing:  # this process takes the store with it: let those who came hear the verdict
+            heard = [f"heard/{rank}" for rank in range(1, world.world_size) if rank not in missing]
+            within(ANSWER_SECONDS, partial(store.check, heard))
+    verdict = _verdict(world, store, seconds + ANSWER_SECONDS) or _absence(world, [0], seconds)
     if verdict != GO:
         raise EnvironmentFault(
             verdict,
@@ -134,11 +137,14 @@ def _missing(store: Store, world_size: int, seconds: int) -> list[int]:
     return [] if everyone else [rank for rank, key in enumerate(keys) if not store.check([key])]
 
 
-def _verdict(store: Store, seconds: int) -> str | None:
+def _verdict(world: World, store: Store, seconds: int) -> str | None:
     """What rank 0 decided; None if it is gone or silent."""
     try:
-        decided = within(seconds, partial(store.check, ["verdict"]))
-        return str(store.get("verdict"), "utf-8") if decided else None
+        if not within(seconds, partial(store.check, ["verdict"])):
+            return None
+        verdict = str(store.get("verdict"), "utf-8")
+        store.set(f"heard/{world.rank}", "")
+        return verdict
     except dist.DistError:
         return None
 

@@ -22,23 +22,25 @@ def run(work: Work) -> dict[str, Any]:
     started = time.monotonic()
     for artifact in work.inputs.values():
         artifact.checked()
-    job = Job.of(work)
-    forget(job)
-    job.write()
-    counts = _train(job)
-    forget(job)
+    counts = train(Job.of(work))
     seconds = time.monotonic() - started
     return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
 
 
-def _train(job: Job) -> dict[str, Any]:
+def train(job: Job) -> dict[str, Any]:
+    """Do the job on the ranks there are: those that somebody else started, the hostfile's, or new ones here."""
+    forget(job)
+    job.write()
     if in_external_world():
         from pipeline.training import crew
 
-        return crew.present().lead(job)
-    if job.settings.hostfile:
-        return run_hosts(job, Path(job.settings.hostfile))
-    return run_ranks(job, job.settings.ranks or default_ranks())
+        counts = crew.present().lead(job)
+    elif job.settings.hostfile:
+        counts = run_hosts(job, Path(job.settings.hostfile))
+    else:
+        counts = run_ranks(job, job.settings.ranks or default_ranks())
+    forget(job)
+    return counts
 
 
 def default_ranks() -> int:

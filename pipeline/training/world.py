@@ -36,7 +36,7 @@ class World:
             world = _from_variables(environment)
         except (KeyError, ValueError) as error:
             raise ConfigError(
-                f"The environment of this rank is incomplete: {error} is missing or no number.",
+                f"The variables that a launcher sets for each rank are incomplete or wrong: {error}.",
                 remedy="Start ranks with folio run, torchrun, deepspeed or srun.",
             ) from None
         if not 0 <= world.rank < world.world_size or not 0 <= world.local_rank < world.local_world_size:

@@ -1,0 +1,69 @@
+"""Training in miniature, for what happens around it: beats, agrees on stopping, and suffers the faults of its job.
+
+As a program, `python rig.py JOB` is like `folio run`: one line on stderr and the exit code of the error. In a world
+that somebody else started it trains twice.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, FolioError, Preempted
+from pipeline.graph.progress import Progress
+from pipeline.training.job import Job
+from pipeline.training.pulse import pulse
+from pipeline.training.signals import stop
+from pipeline.training.stages import train
+from pipeline.training.world import World, in_external_world
+
+PACE_SECONDS = 0.02
+
+
+def train_stage(job: Job, world: World, progress: Progress) -> dict[str, Any]:
+    """`slice` holds the number of steps and "faults", each "rank:step" -> what befalls that rank there."""
+    import torch  # not in the launcher, which this file also is
+    import torch.distributed as dist
+
+    for step in range(job.slice["steps"]):
+        pulse.beat(step)
+        asked = torch.tensor(float(stop.requested()), device=world.device)
+        dist.all_reduce(asked)
+        if asked.item():
+            raise Preempted(f"Saved at step {step}.")
+        suffer(job.slice["faults"].get(f"{world.rank}:{step}"))
+        time.sleep(PACE_SECONDS)
+    return {"steps": job.slice["steps"], "device": world.device}
+
+
+def suffer(fault: str | None) -> None:
+    if fault == "refuse":
+        raise DataError("Shard x is damaged.", remedy="Run stage shards again.")
+    if fault == "bug":
+        raise ZeroDivisionError("a bug")
+    if fault == "leave":
+        os._exit(17)
+    if fault is not None:
+        os.kill(os.getpid(), signal.Signals[fault])
+
+
+def main() -> None:
+    job = Job.read(Path(sys.argv[1]))
+    try:
+        if in_external_world():
+            from pipeline.training.crew import together
+
+            print(together(job.settings, lambda: [train(job), train(job)]))
+        else:
+            print(train(job))
+    except FolioError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
