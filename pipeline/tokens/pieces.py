@@ -145,7 +145,7 @@ class PieceIds:
             self._forget()
         for piece in pieces:
             if piece not in self._numbers:
+                self._numbers[piece] = len(self._ends) - 1
                 self._ids.extend(self._encode(piece))
                 self._ends.append(len(self._ids))
-                self._numbers[piece] = len(self._ends) - 2
         return np.fromiter(map(self._numbers.__getitem__, pieces), np.int32, len(pieces))
