@@ -35,6 +35,10 @@ class Trial:
     def last(self) -> Path:
         return self.folder / "last.safetensors"
 
+    @property
+    def scorable(self) -> bool:
+        return self.best.exists() and self.last.exists()
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -45,6 +49,7 @@ class Arm:
     learning_rate: float
     grid: tuple[dict[str, Any], ...]
     trials: tuple[Trial, ...]
+    diverged_seeds: tuple[int, ...] = ()  # left nothing to score
 
     def description(self) -> dict[str, Any]:
         """The report's fields about how the arm was trained; steps are those of the median seed."""
@@ -60,17 +65,27 @@ class Arm:
 
 
 def read_arm(artifact: Artifact) -> Arm:
-    """The arm of a finished scratch or finetune artifact. Raises DataError if the chosen rate's trials are missing."""
+    """The arm of a finished scratch or finetune artifact. Raises DataError if it left no weights."""
     counts = artifact.manifest.counts
     trials = [read_trial(path) for path in sorted(artifact.folder.glob("trials/*/trial.json"))]
-    chosen = [trial for trial in trials if trial.learning_rate == counts["learning_rate"]]
-    if not chosen:
+    chosen = sorted((trial for trial in trials if trial.learning_rate == counts["learning_rate"]), key=_seed)
+    if not any(trial.scorable for trial in chosen):
         raise DataError(
-            f"{artifact.folder} has no trial with the chosen learning rate {counts['learning_rate']:g}.",
+            f"{artifact.folder} has no weights of the chosen learning rate {counts['learning_rate']:g}.",
             remedy=f"Delete that folder and run stage {artifact.stage} again.",
         )
-    by_seed = tuple(sorted(chosen, key=lambda trial: trial.seed))
-    return Arm(artifact.stage, artifact.folder / "model.json", counts["learning_rate"], tuple(counts["grid"]), by_seed)
+    return Arm(
+        name=artifact.stage,
+        model_json=artifact.folder / "model.json",
+        learning_rate=counts["learning_rate"],
+        grid=tuple(counts["grid"]),
+        trials=tuple(trial for trial in chosen if trial.scorable),
+        diverged_seeds=tuple(trial.seed for trial in chosen if not trial.scorable),
+    )
+
+
+def _seed(trial: Trial) -> int:
+    return trial.seed
 
 
 def read_trial(path: Path) -> Trial:

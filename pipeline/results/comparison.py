@@ -1,12 +1,13 @@
-"""How sure we are of a loss, and of the gain: 95 % intervals over the text and over the seeds.
+"""How sure we are of a loss, and of the gain: 95% intervals over the text and over the seeds.
 
 Two things could have come out differently: the text that we happen to score, and the seeds that we train with.
 
 *Text.* Windows of one text are neighbours: a scene that is hard to predict is hard for several windows in a row. So
-not windows are drawn but runs of about cube-root-of-windows neighbouring ones, and the text wraps around so that every
-window is drawn equally often (Künsch 1989; Politis and Romano 1992; the length: Hall, Horowitz and Jing 1995). A draw
-is the ratio of its nats to its tokens. Both arms are scored on the same windows, so one draw serves both: what makes
-a passage hard for either cancels in the gain.
+not windows are drawn but runs of neighbouring ones, and the text wraps around so that every window is drawn equally
+often (Künsch 1989; Politis and Romano 1992). A run is twice the cube root of the number of windows long: the order is
+that of Hall, Horowitz and Jing (1995), the factor kept coverage at 95% in simulations where a window resembles its
+two neighbours. A draw is the ratio of its nats to its tokens. Both arms are scored on the same windows, so one draw
+serves both: what makes a passage hard for either cancels in the gain.
 
 *Seeds.* Resampling three seeds gives an interval that is far too narrow: their spread is underestimated by a third,
 and its own uncertainty is ignored. Each arm's mean over S seeds moves by its standard error instead, s / sqrt(S), with
@@ -44,7 +45,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval and the two-sided p-value against zero, all in one unit."""
+    """A value with its 95% interval and the two-sided p-value against zero, all in one unit."""
 
     mean: float
     low: float
@@ -91,8 +92,8 @@ def gap(
 
 
 def block_windows(num_windows: int) -> int:
-    """How many neighbouring windows are drawn together."""
-    return max(1, round(float(np.cbrt(num_windows))))
+    """How many neighbouring windows are drawn together; at least four blocks make a text."""
+    return max(1, min(round(2 * float(np.cbrt(num_windows))), num_windows // 4))
 
 
 @dataclass(frozen=True)

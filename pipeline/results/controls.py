@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from pipeline.graph.work import Artifact
 from pipeline.results.arms import Arm, Trial
@@ -59,8 +58,9 @@ def _is_best(trial: Trial) -> bool:
 
 
 def _is_best_rate(arm: Arm) -> bool:
-    best: Mapping[str, Any] = min(arm.grid, key=lambda entry: float(entry["best_selection_nats_per_token"]))
-    return bool(best["learning_rate"] == arm.learning_rate)
+    losses = {entry["learning_rate"]: entry["best_selection_nats_per_token"] for entry in arm.grid}
+    finite = {rate: loss for rate, loss in losses.items() if loss is not None}  # None: diverged
+    return bool(finite) and min(finite, key=finite.__getitem__) == arm.learning_rate
 
 
 def _texts_differ(target: Path) -> bool:

@@ -25,9 +25,9 @@ def drawings(report: Mapping[str, Any], arms: Sequence[Arm], inputs: Mapping[str
     """The report's figures by name."""
     bits = _bits_per_byte(inputs["shards"].manifest.counts["target_selection"])
     curves = {arm.name: [_curve(trial, bits) for trial in arm.trials] for arm in arms}
-    best = {arm.name: report["arms"][arm.name]["val_bits_per_byte"]["per_seed"] for arm in arms}
+    best = {name: values["val_bits_per_byte"]["per_seed"] for name, values in report["arms"].items()}
     found = {
-        "comparison": Drawing(lambda inches: plots.comparison(report, inches), headline(report)),
+        "comparison": Drawing(lambda inches: plots.comparison(report, inches), str(headline(report))),
         "curves": Drawing(lambda inches: plots.learning_curves(curves, best, inches), "Selection loss over steps"),
     }
     if report["pretrain"]:

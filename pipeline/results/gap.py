@@ -62,11 +62,15 @@ def pretraining_gap(
 
 
 def _mixture(shards: Path, split: str, weights: Mapping[str, float], tokenizer_sha256: str, context: int) -> Mixture:
-    """The corpus shards of a split, mixed as in training."""
+    """The corpus shards of a split, mixed as in training: by weight, a source without one (the stand-in) once."""
     paths = sorted((shards / "corpus").glob(f"{split}-*.arrow"))
-    streams = [TokenStream.open(paths, tokenizer_sha256=tokenizer_sha256, source=name) for name in weights]
-    weighted = zip(streams, weights.values(), strict=True)
-    return Mixture([(stream, weight) for stream, weight in weighted if len(stream)], context)
+    found = TokenStream.open(paths, tokenizer_sha256=tokenizer_sha256).infos
+    streams = []
+    for name in dict.fromkeys([*weights, *(info.source for info in found)]):
+        stream = TokenStream.open(paths, source=name)
+        if len(stream):
+            streams.append((stream, weights.get(name, 1.0)))
+    return Mixture(streams, context)
 
 
 def _first_samples(mixture: Mixture, num_windows: int, batch_samples: int, seed: int) -> Sampled:

@@ -81,10 +81,11 @@ def learning_curves(
     """Bits per byte of the selection text over steps, one line per seed; the best step ringed.
 
     `curves`: arm -> seeds, each {steps, bits_per_byte, best}, `best` an index. `validation`: arm -> bits per byte of
-    the validation text per seed, drawn as diamonds at the best steps.
+    the validation text per seed, drawn as diamonds at the best steps; the zero-shot arm's at step 0.
     """
     figure, (axes,) = _figure(inches, 0.52)
-    tops = []
+    tops = list(validation.get("zero_shot", ()))
+    axes.plot([0] * len(tops), tops, "D", color=COLOURS["zero_shot"], markersize=4.5)
     for arm, seeds in curves.items():
         for seed, curve in enumerate(seeds):
             steps, losses, best = curve["steps"], curve["bits_per_byte"], curve["best"]
@@ -102,9 +103,9 @@ def learning_curves(
 
 
 def comparison(report: Mapping[str, Any], inches: float) -> Figure:
-    """Bits per byte of every arm and every published reference with 95 % intervals, and the gain on its own scale."""
+    """Bits per byte of every arm and every published reference with 95% intervals, and the gain on its own scale."""
     rows = [_Row(LABELS[arm], COLOURS[arm], values["val_bits_per_byte"]) for arm, values in report["arms"].items()]
-    rows += [_Row(one["name"], COLOURS["muted"], _published(one)) for one in report["references"]]
+    rows += [_Row(one["name"], COLOURS["muted"], _published(one), marker="D") for one in report["references"]]
     gains = [_Row("Gain", COLOURS["finetune"], report["gain"]["bits_per_byte"])] if report["gain"] else []
     heights = [len(part) for part in (rows, gains) if part]
     figure, axes = _figure(inches, (0.45 * sum(heights) + 0.55 * len(heights)) / inches, heights)
@@ -128,7 +129,7 @@ def pretraining(
         style: dict[str, Any] = {"color": COLOURS["finetune"], "linewidth": 1.6, "marker": "o", "markersize": 3}
         axes.plot(*zip(*validation, strict=True), label="held-out documents", **style)
     low, high = gap["gap_ci95"]
-    text = f"final gap {gap['gap']:+.3f} nats/token\n95 % interval {low:+.3f} to {high:+.3f}"
+    text = f"final gap {gap['gap']:+.3f} nats/token\n95% interval {low:+.3f} to {high:+.3f}"
     axes.text(0.98, 0.6, text, transform=axes.transAxes, ha="right", va="center", color=COLOURS["ink"])
     losses = sorted(loss for _, loss in train)
     axes.set_ylim(top=losses[int(len(losses) * 0.95)] * 1.05)
@@ -152,6 +153,7 @@ class _Row:
     name: str
     colour: str
     value: Mapping[str, Any]
+    marker: str = "o"
 
 
 def _published(reference: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,10 +164,10 @@ def _published(reference: Mapping[str, Any]) -> dict[str, Any]:
 def _forest(axes: Axes, rows: Sequence[_Row], label: str) -> None:
     for height, row in enumerate(rows):
         low, high = row.value["ci95"]
+        seeds = row.value.get("per_seed", ())
         axes.axhline(height, color=COLOURS["line"], linewidth=0.8, zorder=0)
         axes.plot([low, high], [height, height], color=row.colour, linewidth=2.4, solid_capstyle="round")
-        axes.plot(row.value["mean"], height, "o" if high > low else "D", color=row.colour, markersize=6)
-        seeds = row.value.get("per_seed", ())
+        axes.plot(row.value["mean"], height, row.marker, color=row.colour, markersize=6)
         axes.plot(seeds, [height] * len(seeds), "|", color=row.colour, markersize=11, alpha=0.6)
         interval = f"  ({low:.3f} to {high:.3f})" if high > low else ""
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}

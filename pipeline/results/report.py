@@ -45,13 +45,14 @@ Units = Mapping[str, float]
 
 def run(work: Work) -> dict[str, Any]:
     """Score the arms, compare them, write the report. Raises DataError if an artifact is damaged."""
-    for artifact in work.inputs.values():
-        artifact.checked()
+    for name, artifact in work.inputs.items():
+        if name != "corpus":  # read for its counts alone, and the largest by far
+            artifact.checked()
     arms = [read_arm(work.inputs[name]) for name in ("scratch", "finetune") if name in work.inputs]
     with fixed_threads(work.workers):
         report = _rounded(_report(work, arms))
     _write(work.folder, report, arms, work.inputs)
-    work.progress.say(headline(report))
+    work.progress.say(str(headline(report)))
     return _counts(report)
 
 
@@ -97,8 +98,7 @@ def _weights(arms: Sequence[Arm], inputs: Inputs) -> dict[str, Weights]:
 
 
 def _trained(arm: Arm) -> Weights:
-    best, last = (tuple(trial.folder / f"{kept}.safetensors" for trial in arm.trials) for kept in ("best", "last"))
-    return Weights(arm.model_json, best, last)
+    return Weights(arm.model_json, tuple(trial.best for trial in arm.trials), tuple(trial.last for trial in arm.trials))
 
 
 def _units(target: Mapping[str, Any]) -> Units:

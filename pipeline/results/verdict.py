@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.results.arms import Arm
 
@@ -18,28 +18,36 @@ def target_title(target: Mapping[str, Any]) -> str:
     return "Tiny Shakespeare" if target["name"] == "tiny-shakespeare" else str(target["name"])
 
 
-def headline(report: Report) -> str:
-    """The answer in one sentence: what, how much, in which unit, how sure, on which text."""
+class Headline(NamedTuple):
+    """The answer: what is claimed, with number, unit and target, and how sure that is."""
+
+    claim: str
+    certainty: str
+
+    def __str__(self) -> str:
+        return f"{self.claim} ({self.certainty})."
+
+
+def headline(report: Report) -> Headline:
+    """The answer in one sentence."""
     title = target_title(report["target"])
     if report["gain"] is None:
         loss = report["arms"]["scratch"]["val_bits_per_byte"]
-        return (
-            f"Trained from scratch, the model reaches {loss['mean']:.3f} bits per byte ({interval(loss)}) on {title}; "
-            "nothing was pretrained, so there is no gain to report."
-        )
+        reached = f"Trained from scratch, the model reaches {loss['mean']:.3f} bits per byte on {title}"
+        return Headline(reached, f"{interval(loss)}; nothing was pretrained, so there is no gain to report")
     gain = report["gain"]["bits_per_byte"]
-    amount = f"{abs(gain['mean']):.3f} bits per byte ({interval(gain)})"
+    amount = f"{abs(gain['mean']):.3f} bits per byte"
     if report["gain"]["helps"]:
-        return f"Pretraining helps on {title}: it saves {amount}."
+        return Headline(f"Pretraining helps on {title}: it saves {amount}", interval(gain))
     if gain["ci95"][1] < 0:
-        return f"Pretraining hurts on {title}: it costs {amount}."
-    return f"No gain shown on {title}: {gain['mean']:+.3f} bits per byte ({interval(gain)}), which includes zero."
+        return Headline(f"Pretraining hurts on {title}: it costs {amount}", f"gain {interval(gain)}")
+    return Headline(f"No gain shown on {title}: {gain['mean']:+.3f} bits per byte", f"{interval(gain)} includes zero")
 
 
 def interval(value: Mapping[str, Any]) -> str:
-    """The 95 % interval in words, without its unit."""
+    """The 95% interval in words, without its unit."""
     low, high = value["ci95"]
-    return f"95 % interval {low:.3f} to {high:.3f}"
+    return f"95% interval {low:.3f} to {high:.3f}"
 
 
 def alarms(report: Report) -> list[str]:
@@ -77,6 +85,9 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int]) -> list[str]:
             found.append(f"{arm.name}: only one learning rate was tried, {rates[0]:g}.")
         if any(trial.best_step >= max_steps[arm.name] for trial in arm.trials):
             found.append(f"{arm.name}: a seed was still improving at its last step; more steps may lower its loss.")
+        if arm.diverged_seeds:
+            seeds = ", ".join(map(str, arm.diverged_seeds))
+            found.append(f"{arm.name}: training diverged with seed {seeds}, which the mean leaves out.")
         if len(arm.trials) == 1:
             found.append(f"{arm.name}: one seed; its interval holds the text's uncertainty but not the training's.")
     if len(arms) > 1:
@@ -84,20 +95,20 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int]) -> list[str]:
     return found
 
 
-def methods(num_windows: int, block: int, resamples: int) -> list[str]:
-    """How the numbers were made, in plain words; sources are in `pipeline/results/comparison.py`."""
-    return [
-        "Loss. The validation text is cut into windows of the model's context, and every token is scored exactly once. "
+def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
+    """How the numbers were made, in plain words, by subject; sources are in `pipeline/results/comparison.py`."""
+    return {
+        "Loss": "The validation text is cut into windows of the model's context, and every token is scored once. "
         "The loss is the sum of nats over all tokens, divided by their number. Bits per byte divide the same sum by "
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
         "compare.",
-        "Choice. Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best one. "
-        "Learning rate and best step are chosen on the selection text; the report alone opens the validation text.",
-        "Interval. Two things are left to chance: which text is scored, and which seeds are trained. The text is "
+        "Choice": "Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best "
+        "one. Learning rate and best step are chosen on the selection text; only the report opens the validation text.",
+        "Interval": "Two things are left to chance: which text is scored, and which seeds are trained. The text is "
         f"resampled {resamples:,} times in runs of {block} neighbouring windows out of {num_windows:,}, because "
         "neighbours are alike, and always for both arms together. Each arm's mean over seeds moves by its standard "
         "error. The sum has the tails of Student's t with Welch and Satterthwaite's degrees of freedom, because few "
-        "seeds say little about their own spread. The interval is the middle 95 % of these draws; the p-value is twice "
+        "seeds say little about their own spread. The interval is the middle 95% of these draws; the p-value is twice "
         "the share of draws beyond zero, and never 0.",
-        "Helps. Pretraining helps, the report says, when the whole interval of the gain lies above zero.",
-    ]
+        "Verdict": "Pretraining helps, the report says, when the whole interval of the gain lies above zero.",
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.graph.config import Finetune, Launch, Model, Pretrain, Report, Scr
 from pipeline.graph.manifest import Manifest, file_entries, write_manifest
 from pipeline.graph.progress import Progress
 from pipeline.graph.work import Artifact, Work
+from pipeline.results import report
 from pipeline.tokens.shard import Rows, ShardInfo, write_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.weights import save_shape, save_weights
@@ -41,7 +43,6 @@ WORDS = [
 ]
 CONTEXT = 16
 REPORT = Report(prompt="the ", sample_tokens=12, resamples=500)
-Change = Callable[[Path], None]
 
 
 @dataclass
@@ -80,6 +81,37 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Made once; tests get a copy of the bookkeeping and leave the files alone."""
     torch.manual_seed(0)
     return Builder(tmp_path_factory.mktemp("store")).chain()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report on the finished chain, with what its stage returned and printed."""
+
+    folder: Path
+    counts: dict[str, Any]
+    out: str
+    err: str
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return content(self.folder)
+
+    @property
+    def html(self) -> str:
+        return (self.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def written(finished: Chain) -> Written:
+    work, out, err = finished.work(), io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        counts = report.run(work)
+    return Written(work.folder, counts, out.getvalue(), err.getvalue())
+
+
+def content(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.fixture

@@ -15,14 +15,6 @@ from pipeline.tokens.tokenizer import load_tokenizer
 from pipeline.training.weights import load_model
 
 
-@pytest.fixture(scope="session")
-def written(finished: Any) -> Path:
-    """The folder of a report on the finished chain."""
-    work = finished.work()
-    report.run(work)
-    return work.folder
-
-
 def content(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
@@ -39,7 +31,7 @@ def nats_token_by_token(weights: Path, shape: Path, tokens: list[int], context: 
     return nats
 
 
-def test_losses_equal_a_token_by_token_sum(finished: Any, written: Path) -> None:
+def test_losses_equal_a_token_by_token_sum(finished: Any, written: Any) -> None:
     tokenizer = load_tokenizer(finished.artifacts["tokenizer"].folder)
     text = (finished.artifacts["target"].folder / "validation.txt").read_text(encoding="utf-8")
     tokens = [tokenizer.end_of_text, *tokenizer.encode(text).tolist()]
@@ -54,18 +46,18 @@ def test_losses_equal_a_token_by_token_sum(finished: Any, written: Path) -> None
             for seed in (1, 2)
         ],
     }
-    arms = content(written)["arms"]
+    arms = written.content["arms"]
     for name, nats in expected.items():
         per_token = arms[name]["val_nats_per_token"]["per_seed"]
         assert per_token == pytest.approx([one / (len(tokens) - 1) for one in nats], rel=1e-5)
         bits = arms[name]["val_bits_per_byte"]["mean"]
         assert bits == pytest.approx(np.mean(nats) / math.log(2) / len(text.encode()), rel=1e-5)
         assert arms[name]["val_nats_per_char"]["mean"] == pytest.approx(np.mean(nats) / len(text), rel=1e-5)
-    assert content(written)["target"]["val_tokens"] == len(tokens) - 1
+    assert written.content["target"]["val_tokens"] == len(tokens) - 1
 
 
-def test_gain_is_scratch_minus_finetune(written: Path) -> None:
-    found = content(written)
+def test_gain_is_scratch_minus_finetune(written: Any) -> None:
+    found = written.content
     arms = found["arms"]
     for unit in ("bits_per_byte", "nats_per_token", "nats_per_char"):
         difference = arms["scratch"][f"val_{unit}"]["mean"] - arms["finetune"][f"val_{unit}"]["mean"]
@@ -74,23 +66,23 @@ def test_gain_is_scratch_minus_finetune(written: Path) -> None:
     assert 0 < found["gain"]["bits_per_byte"]["p_value"] < 0.05
 
 
-def test_last_step_is_scored_from_its_own_weights(finished: Any, written: Path) -> None:
-    arms = content(written)["arms"]
+def test_last_step_is_scored_from_its_own_weights(finished: Any, written: Any) -> None:
+    arms = written.content["arms"]
     assert arms["scratch"]["last_step_val_bits_per_byte"] < arms["scratch"]["val_bits_per_byte"]["mean"]
     assert arms["zero_shot"]["last_step_val_bits_per_byte"] == arms["zero_shot"]["val_bits_per_byte"]["mean"]
 
 
-def test_same_artifacts_give_the_same_bytes(chain: Any, written: Path) -> None:
+def test_same_artifacts_give_the_same_bytes(chain: Any, written: Any) -> None:
     again = chain.work()
     report.run(again)
     names = sorted(path.name for path in again.folder.iterdir())
     assert names == ["gain.png", "report.html", "report.json", "report.md"]
     for name in names:
-        assert (again.folder / name).read_bytes() == (written / name).read_bytes()
+        assert (again.folder / name).read_bytes() == (written.folder / name).read_bytes()
 
 
-def test_report_holds_every_field_of_format_1(written: Path) -> None:
-    found = content(written)
+def test_report_holds_every_field_of_format_1(written: Any) -> None:
+    found = written.content
     assert found["format"] == 1
     assert {"name", "sha256", "val_bytes", "val_tokens"} <= found["target"].keys()
     assert list(found["arms"]) == ["scratch", "zero_shot", "finetune"]
@@ -112,15 +104,15 @@ def test_report_holds_every_field_of_format_1(written: Path) -> None:
     assert {"scratch", "finetune", "prompt"} <= found["samples"].keys()
 
 
-def test_samples_continue_the_prompt(written: Path) -> None:
-    samples = content(written)["samples"]
+def test_samples_continue_the_prompt(written: Any) -> None:
+    samples = written.content["samples"]
     assert samples["scratch"].startswith("the ") and samples["finetune"].startswith("the ")
     assert len(samples["scratch"]) == len("the ") + 12
     assert samples["scratch"] != samples["finetune"]
 
 
-def test_pretraining_gap_compares_equal_numbers_of_windows(finished: Any, written: Path) -> None:
-    pretrain = content(written)["pretrain"]
+def test_pretraining_gap_compares_equal_numbers_of_windows(written: Any) -> None:
+    pretrain = written.content["pretrain"]
     assert pretrain["windows"] == 16  # evaluate_tokens 256 / context 16
     assert pretrain["gap"] == pytest.approx(pretrain["val_nats_per_token"] - pretrain["train_nats_per_token"], rel=1e-4)
     low, high = pretrain["gap_ci95"]
@@ -139,11 +131,9 @@ def test_a_run_without_a_corpus_reports_scratch_alone(chain: Any) -> None:
     assert "nothing was pretrained" in (work.folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_counts_repeat_the_report(chain: Any) -> None:
-    work = chain.work()
-    counts = report.run(work)
-    found = content(work.folder)
-    assert counts == {
+def test_counts_repeat_the_report(written: Any) -> None:
+    found = written.content
+    assert written.counts == {
         "gain_bits_per_byte": found["gain"]["bits_per_byte"]["mean"],
         "ci95": found["gain"]["bits_per_byte"]["ci95"],
         "scratch_bits_per_byte": found["arms"]["scratch"]["val_bits_per_byte"]["mean"],
@@ -153,18 +143,16 @@ def test_counts_repeat_the_report(chain: Any) -> None:
     }
 
 
-def test_stdout_stays_empty_and_the_headline_goes_to_stderr(chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    report.run(chain.work())
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "Pretraining helps on words.txt: it saves" in printed.err
+def test_stdout_stays_empty_and_the_headline_goes_to_stderr(written: Any) -> None:
+    assert written.out == ""
+    assert "Pretraining helps on words.txt: it saves" in written.err
 
 
-def test_overlapping_windows_score_every_token_once_with_more_context(chain: Any, written: Path) -> None:
+def test_overlapping_windows_score_every_token_once_with_more_context(chain: Any, written: Any) -> None:
     chain.report = chain.report.model_copy(update={"stride": 4})
     work = chain.work()
     report.run(work)
-    found, plain = content(work.folder), content(written)
+    found, plain = content(work.folder), written.content
     assert found["target"]["val_tokens"] == plain["target"]["val_tokens"]
     losses = [one["arms"]["finetune"]["val_bits_per_byte"]["mean"] for one in (found, plain)]
     assert losses[0] != losses[1]
