@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.errors import DataError, EnvironmentFault, ResumeError
+from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
 from pipeline.graph.manifest import FileEntry, damaged_files, sha256_of, write_atomically
 from pipeline.graph.quantities import readable_bytes
 from pipeline.training import fault
@@ -58,8 +58,14 @@ class Checkpoints:
     def save(self, state: State) -> None:
         """Commit one checkpoint, then delete all but the newest `keep`.
 
-        Raises EnvironmentFault on every rank if there is no room or a rank cannot write; older ones stay intact.
+        Raises, on every rank, EnvironmentFault if there is no room or a rank cannot write, and Diverged if a weight is
+        not finite; older checkpoints stay intact.
         """
+        if not all(gathered(self.engine.is_finite())):
+            raise Diverged(
+                f"Training diverged: at step {state.step:,} some weights are not finite, so no checkpoint was written.",
+                remedy="Lower the learning rate; earlier checkpoints are intact.",
+            )
         final = self.folder / f"step-{state.step:08d}"
         draft = final.with_name(final.name + ".tmp")
         self._together(draft, lambda: self._prepare(draft))
@@ -67,6 +73,7 @@ class Checkpoints:
         files = [entry for entries in gathered(own) for entry in entries]
         self._together(draft, lambda: self._commit(draft, final, state, files))
         self.newest = state.step
+        fault.strike("after_commit", rank=self.engine.world.rank, step=state.step)
 
     def resume(self, say: Callable[[str], None]) -> State:
         """Load the newest valid checkpoint; a new state if there is none.
@@ -111,8 +118,7 @@ class Checkpoints:
         draft.mkdir()
 
     def _write(self, draft: Path, step: int) -> list[FileEntry]:
-        fault.strike("save", rank=self.engine.world.rank, step=step)
-        paths = self.engine.save(draft)
+        paths = self.engine.save(draft, step)
         return [FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path)) for path in paths]
 
     def _commit(self, draft: Path, final: Path, state: State, files: Sequence[FileEntry]) -> None:
@@ -132,7 +138,6 @@ class Checkpoints:
             _delete(final)
         draft.rename(final)
         _sync(self.folder)
-        fault.strike("after_commit", rank=self.engine.world.rank, step=state.step)
         for old in checkpoints_in(self.folder)[: -self.keep]:
             _delete(old)
 

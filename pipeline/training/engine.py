@@ -53,7 +53,7 @@ class Engine:
         self._deepspeed = _initialize(model, optimizer, settings, world)
         from pipeline.training.rank_files import RankFiles
 
-        self._files = self._deepspeed.checkpoint_engine = RankFiles()
+        self._files = self._deepspeed.checkpoint_engine = RankFiles(world.rank)
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # nats and count of this rank's step
         self._step = 0
 
@@ -132,12 +132,17 @@ class Engine:
                     found[name] = parameter.detach().to("cpu", copy=True)
         return found
 
-    def save(self, folder: Path) -> list[Path]:
+    def is_finite(self) -> bool:
+        """Whether every weight that this rank holds is a finite number."""
+        held = (getattr(parameter, "ds_tensor", parameter) for parameter in self._deepspeed.module.parameters())
+        return all(bool(tensor.isfinite().all()) for tensor in held)
+
+    def save(self, folder: Path, step: int) -> list[Path]:
         """Write this rank's part of the state into `folder`, which exists; the files it wrote. Collective.
 
         Raises OSError if this rank could not write, after all ranks are through.
         """
-        self._files.begin()
+        self._files.begin(step)
         # Without the key DeepSpeed cannot convert the checkpoint to another number of ranks.
         notes: dict[str, Any] = {"universal_checkpoint_info": {}}
         self._deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, client_state=notes, save_latest=False)
@@ -167,6 +172,8 @@ class Engine:
 
 
 def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings, world: World) -> Any:
+    # torch 2.13 renamed collectives that DeepSpeed 0.19.8 still calls by their old names.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on the variable
     with _quiet():
         import deepspeed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -26,7 +27,7 @@ class Batches(Protocol):
 class Watch(Protocol):
     """Who is told how it goes; only rank 0's does anything."""
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float) -> None: ...
+    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 
@@ -49,6 +50,7 @@ def train(
     """
     world, geometry = engine.world, recipe.geometry
     while state.step < recipe.steps and not out_of_patience(recipe, state):
+        started = time.perf_counter()
         pulse.beat(state.step)
         torch.manual_seed(random_seed(recipe.seed, state.step, world.rank))
         learning_rate = recipe.schedule.rate(state.step)
@@ -61,7 +63,7 @@ def train(
         outcome = engine.step(stop=stop.requested())
         state = state.after_step(outcome)
 
-        watch.step(state, outcome, learning_rate)
+        watch.step(state, outcome, learning_rate, time.perf_counter() - started)
         refuse_divergence(recipe, state)
         if recipe.evaluates_at(state.step):
             state = state.after_evaluation(nats_per_token := evaluate())

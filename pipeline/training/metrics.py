@@ -39,11 +39,8 @@ class Metrics:
         self._events = EventFileWriter(str(folder / TENSORBOARD / trial), flush_secs=10)
         # TensorBoard drops what an earlier process wrote from this step on.
         self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
-        self._last = time.perf_counter()
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float) -> None:
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
+    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None:
         rate = outcome.tokens / seconds
         line: Line = {
             "train_nats_per_token": _finite(outcome.nats_per_token),
@@ -63,11 +60,6 @@ class Metrics:
 
     def evaluation(self, state: State, nats_per_token: float) -> None:
         self._write(state, {"evaluation_nats_per_token": _finite(nats_per_token)})
-        self._last = time.perf_counter()
-
-    def pause(self) -> None:
-        """Leave the time since the last step (a checkpoint's) out of the next step's rate."""
-        self._last = time.perf_counter()
 
     def close(self) -> None:
         self._file.close()
@@ -87,10 +79,8 @@ class Metrics:
 class Unwatched:
     """The view of the other ranks."""
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float) -> None: ...
+    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
-    def pause(self) -> None: ...
-    def close(self) -> None: ...
 
 
 def read_metrics(folder: Path, trial: str = "") -> list[Line]:

@@ -12,6 +12,8 @@ from deepspeed.runtime.fp16.loss_scaler import LossScaler
 from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
+from pipeline.training import fault
+
 
 class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
     """Stands in for DeepSpeed's own file layer.
@@ -22,9 +24,10 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
 
     TRUSTED = (LossScaler, ZeroStageEnum, fragment_address)
 
-    def __init__(self) -> None:
+    def __init__(self, rank: int) -> None:
         super().__init__()
-        self.zipfile_serialization = True
+        self.rank = rank
+        self.step = 0
         self.written: list[Path] = []
         self.failure: Exception | None = None
 
@@ -32,6 +35,7 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
         if self.failure is not None:
             return
         try:
+            fault.strike("save", rank=self.rank, step=self.step)
             with Path(path).open("wb") as file:
                 torch.save(state_dict, file)
                 file.flush()
@@ -44,6 +48,6 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
         with torch.serialization.safe_globals(list(self.TRUSTED)):
             return torch.load(path, map_location=map_location, weights_only=True)
 
-    def begin(self) -> None:
-        """Forget the last save."""
-        self.written, self.failure = [], None
+    def begin(self, step: int) -> None:
+        """Forget the last save; the next is that of `step`."""
+        self.step, self.written, self.failure = step, [], None

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.graph.config import Pretrain
+from pipeline.training.recipe import Geometry, Recipe
+
+
+def geometry(ranks: int, **section: int) -> Geometry:
+    return Geometry.of("pretrain", Pretrain(**section), context=256, world_size=ranks)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "tokens", "micro", "expected"),
+    [
+        (1, 8192, 16, (16, 2)),
+        (2, 8192, 16, (16, 1)),
+        (2, 8192, 4, (4, 4)),
+        (4, 8192, 16, (8, 1)),  # a rank's share of 8 samples is below the micro-batch, which shrinks to it
+        (1, 256, 16, (1, 1)),
+    ],
+)
+def test_batch_is_cut_evenly(ranks: int, tokens: int, micro: int, expected: tuple[int, int]) -> None:
+    cut = geometry(ranks, batch_tokens=tokens, micro_batch=micro)
+    assert (cut.micro_batch, cut.accumulation) == expected
+    assert cut.batch_samples * cut.context == tokens
+
+
+@pytest.mark.parametrize(("ranks", "tokens", "micro"), [(3, 8192, 16), (1, 100, 16), (1, 0, 16), (1, 24 * 256, 16)])
+def test_impossible_cut_is_refused_with_one_that_works(ranks: int, tokens: int, micro: int) -> None:
+    with pytest.raises(ConfigError, match=f"pretrain.batch_tokens is {tokens:,}, not a multiple of") as caught:
+        geometry(ranks, batch_tokens=tokens, micro_batch=micro)
+    cure = int(caught.value.remedy.split()[1].strip(",").replace(",", ""))
+    assert geometry(ranks, batch_tokens=cure, micro_batch=micro).batch_samples * 256 == cure
+
+
+def test_recipe_evaluates_and_saves_at_its_multiples_and_evaluates_at_the_end() -> None:
+    section = Pretrain(evaluate_every=4, save_every=3, warmup=0.1, decay=0.25)
+    recipe = Recipe.of(section, steps=10, peak=1e-3, seed=0, geometry=geometry(1))
+    assert [step for step in range(1, 11) if recipe.evaluates_at(step)] == [4, 8, 10]
+    assert [step for step in range(1, 11) if recipe.saves_at(step)] == [3, 6, 9]
+    assert (recipe.schedule.warmup_steps, recipe.schedule.decay_steps) == (1, 3)
+
+
+def test_zero_switches_evaluation_and_saving_off() -> None:
+    recipe = Recipe.of(Pretrain(evaluate_every=0, save_every=0), steps=10, peak=1e-3, seed=0, geometry=geometry(1))
+    assert [step for step in range(1, 11) if recipe.evaluates_at(step)] == [10]
+    assert not any(recipe.saves_at(step) for step in range(1, 11))
