@@ -8,9 +8,9 @@ def random(*size: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_quarter_turn_moves_the_first_channel_onto_the_second() -> None:
+def test_a_quarter_turn_takes_one_and_two_to_minus_two_and_one() -> None:
     quarter = torch.tensor([[[0.0, 1.0]]])  # cosine and sine of the only pair, at the only position
-    torch.testing.assert_close(rotate(torch.tensor([[[[1.0, 0.0]]]]), quarter), torch.tensor([[[[0.0, 1.0]]]]))
+    torch.testing.assert_close(rotate(torch.tensor([[[[1.0, 2.0]]]]), quarter), torch.tensor([[[[-2.0, 1.0]]]]))
 
 
 def test_rotation_angles_are_position_times_frequency() -> None:

@@ -148,6 +148,13 @@ def test_earlier_tokens_change_later_logits() -> None:
     assert not torch.allclose(model(changed)[:, -1], model(tokens)[:, -1])
 
 
+@pytest.mark.parametrize("shape", [TINY, MODERN], ids=["learned", "rope"])
+def test_one_layer_tells_the_order_of_earlier_tokens(shape: GPTShape) -> None:
+    """Without positions the last token would see the earlier ones as a set."""
+    model, tokens = lively(replace(shape, layers=1)), torch.tensor([[3, 5, 7]])
+    assert not torch.allclose(model(tokens)[:, -1], model(tokens[:, [1, 0, 2]])[:, -1], atol=1e-3)
+
+
 @pytest.mark.parametrize("base", [TINY, MODERN], ids=["gpt-2", "modern"])
 def test_grouped_heads_equal_repeated_keys_and_values(base: GPTShape) -> None:
     grouped, full = lively(replace(base, kv_heads=2)), lively(base)
