@@ -68,6 +68,7 @@ def test_every_document_is_kept_or_counted(two_sources: Corpus, run_corpus: Run)
 
 def test_set_aside_names_the_place_and_the_reason(two_sources: Corpus, run_corpus: Run) -> None:
     folder, _ = run_corpus(two_sources)
+    assert {path.name for path in folder.iterdir()} == {"train", "validation", "set_aside.jsonl"}
     lines = [json.loads(line) for line in (folder / "set_aside.jsonl").read_text().splitlines()]
     assert lines == [
         {"source": "b", "file": "b.jsonl", "line": 31, "reason": "too_short"},
