@@ -10,6 +10,7 @@ the receipt's hashes before anything in them is read.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -33,7 +34,10 @@ BYTES_PER_PARAMETER = 16  # float32 weights, their master copy and Adam's two mo
 
 
 class Receipt(BaseModel):
-    """What a checkpoint is. `identity` holds what must be equal for training to go on from it."""
+    """What a checkpoint is. `identity` holds what must be equal for training to go on from it.
+
+    `sha256` is that of everything else in it: the receipt vouches for the files, and has to vouch for itself.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int = FORMAT
@@ -43,6 +47,14 @@ class Receipt(BaseModel):
     state: dict[str, Any]
     identity: dict[str, Any]
     files: tuple[FileEntry, ...]
+    sha256: str = ""
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
+
+    def sealed(self) -> Receipt:
+        return self.model_copy(update={"sha256": self.digest})
 
 
 class Checkpoints:
@@ -52,7 +64,7 @@ class Checkpoints:
         self.folder = folder
         self.engine = engine
         self.keep = max(keep, 1)
-        self.identity = dict(identity)
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as a receipt gives it back
         self.newest: int | None = None  # step of the newest one that this process saved or loaded
 
     def save(self, state: State) -> None:
@@ -133,7 +145,7 @@ class Checkpoints:
             identity=self.identity,
             files=tuple(sorted(files, key=lambda entry: entry.path)),
         )
-        write_atomically(draft / RECEIPT, receipt.model_dump_json(indent=1) + "\n")
+        write_atomically(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
         if final.exists():  # a damaged one that resuming passed over
             _delete(final)
         draft.rename(final)
@@ -197,8 +209,13 @@ def _receipt_or_reason(folder: Path) -> tuple[Receipt | None, str]:
         return None, f"{RECEIPT} is missing"
     except (OSError, ValueError, ValidationError):
         return None, f"{RECEIPT} is damaged"
+    if receipt.sha256 != receipt.digest:
+        return None, f"{RECEIPT} has another sha256"
     if receipt.format != FORMAT:
         return None, f"{RECEIPT} has format {receipt.format}, this Folio reads {FORMAT}"
+    for entry in receipt.files:
+        if Path(entry.path).name != entry.path:
+            return None, f"{RECEIPT} names {entry.path}, which lies outside"
     # DeepSpeed finds its files by pattern, so one that nobody hashed must not lie among them.
     surplus = {path.name for path in folder.iterdir()} - {entry.path for entry in receipt.files} - {RECEIPT}
     return receipt, "".join(f"{name} is not part of it" for name in sorted(surplus)[:1])

@@ -27,7 +27,7 @@ def test_planned_fault_strikes_at_its_point_rank_and_step(monkeypatch: pytest.Mo
     with pytest.raises(RuntimeError, match="planned fault at save, rank 1, step 8"):
         fault.strike("save", rank=1, step=8)
     plan(monkeypatch, "save:1:8:enospc")
-    with pytest.raises(OSError) as caught:  # noqa: PT011 (the number is checked below)
+    with pytest.raises(OSError) as caught:
         fault.strike("save", rank=1, step=8)
     assert caught.value.errno == errno.ENOSPC
     plan(monkeypatch, "backward:0:2:nan")

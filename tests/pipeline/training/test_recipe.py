@@ -7,8 +7,9 @@ from pipeline.graph.config import Pretrain
 from pipeline.training.recipe import Geometry, Recipe
 
 
-def geometry(ranks: int, **section: int) -> Geometry:
-    return Geometry.of("pretrain", Pretrain(**section), context=256, world_size=ranks)
+def geometry(ranks: int, batch_tokens: int = 8192, micro_batch: int = 16) -> Geometry:
+    section = Pretrain(batch_tokens=batch_tokens, micro_batch=micro_batch)
+    return Geometry.of("pretrain", section, context=256, world_size=ranks)
 
 
 @pytest.mark.parametrize(
