@@ -41,7 +41,7 @@ def run_hosts(job: Job, hostfile: Path) -> dict[str, Any]:
     check_hosts(hosts, job.path)
     launcher = _started(job, hostfile)
     with relayed(lambda number: job.stop_file.touch(), launcher.terminate) as heard:
-        _pass_on(launcher, job.logs / "launcher.log")
+        _pass_on(launcher, hosts[0], job.logs / "launcher.log")
     return counts_or_error(job, End({}, {}), heard)
 
 
@@ -80,7 +80,7 @@ def refuse_special_characters(*paths: str) -> None:
 def _started(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
     port = job.settings.port or random.randrange(FIRST_PORT, FIRST_PORT + NUM_PORTS)
     command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile), "--launcher", "pdsh"]
-    command += ["--launcher_args", "-N", "--force_multi", "--no_ssh_check", "--master_port", str(port)]
+    command += ["--force_multi", "--no_ssh_check", "--master_port", str(port)]
     if "MASTER_ADDR" in os.environ:
         command += ["--master_addr", os.environ["MASTER_ADDR"]]
     command += ["--no_local_rank", "--module", "pipeline.training.worker", str(job.path)]
@@ -97,14 +97,15 @@ def _started(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _pass_on(launcher: subprocess.Popen[bytes], log: Path) -> None:
-    """Show what rank 0 says while it trains; what the tools in between say goes to their log."""
+def _pass_on(launcher: subprocess.Popen[bytes], leader: Host, log: Path) -> None:
+    """Show what rank 0's host says while it trains; what the tools in between say goes to their log."""
     assert launcher.stderr is not None, "the launcher was started with a pipe"
+    prefix = f"{leader.name}: ".encode()  # pdsh puts it before each line
     with log.open("ab") as file:
         for line in launcher.stderr:
-            if line.startswith((b"pdsh@", b"pdsh:")):
-                file.write(line)
-            else:
-                sys.stderr.buffer.write(line)
+            if line.startswith(prefix):
+                sys.stderr.buffer.write(line.removeprefix(prefix))
                 sys.stderr.flush()
+            else:
+                file.write(line)
     launcher.wait()

@@ -55,6 +55,7 @@ class Job:
 
     def write(self) -> Path:
         """Leave the job in its artifact's folder for the ranks to read."""
+        self.logs.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, json.dumps(asdict(self), indent=1) + "\n")
         return self.path
 

@@ -69,7 +69,7 @@ def test_master_that_never_starts_is_named_before_training(port: int) -> None:
 
 def test_loopback_master_is_suspected_when_ranks_of_another_machine_are_missing(port: int) -> None:
     alone = World(rank=1, world_size=2, local_world_size=1, master_address="127.0.1.1", master_port=port)
-    with pytest.raises(EnvironmentFault, match="127.0.1.1, which other machines cannot reach"):
+    with pytest.raises(EnvironmentFault, match=r"127\.0\.1\.1, which other machines cannot reach"):
         meet(alone, 1)
 
 
@@ -78,7 +78,7 @@ def test_every_rank_hears_who_is_missing(port: int) -> None:
     with ThreadPoolExecutor() as pool:
         meetings = [pool.submit(meet, world, 2) for world in present]
     for meeting in meetings:
-        with pytest.raises(EnvironmentFault, match="Only 2 of 3 ranks met .*: rank 2 did not come"):
+        with pytest.raises(EnvironmentFault, match=r"Only 2 of 3 ranks met .*: rank 2 did not come"):
             meeting.result()
 
 

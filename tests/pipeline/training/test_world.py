@@ -45,14 +45,8 @@ def test_deepspeed_says_local_size() -> None:
 
 
 def test_srun_world_is_read_from_slurm() -> None:
-    expected = World(
-        rank=4,
-        local_rank=0,
-        world_size=5,
-        local_world_size=1,
-        master_address="gpu07",
-        master_port=20_000 + 12345 % 10_000,
-    )
+    port = 20_000 + 12_345 % 10_000
+    expected = World(rank=4, world_size=5, local_world_size=1, master_address="gpu07", master_port=port)
     assert expected == World.from_environment(SRUN)
 
 

@@ -1,0 +1,19 @@
+"""Training needs no compiler on a node, so it cannot wait for one either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.training.job import Job
+from pipeline.training.launch import run_ranks
+
+
+def test_training_compiles_nothing(job_of: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extensions = tmp_path / "extensions"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(extensions))
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither g++ nor ninja
+    assert run_ranks(job_of("pretrain"), 1)["steps"] == 12
+    assert not extensions.exists()

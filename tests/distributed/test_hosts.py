@@ -1,0 +1,203 @@
+"""Training across two hosts: network namespaces joined by a cable, with their own loopback and addresses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.training.job import Job
+from pipeline.training.pulse import beats
+
+SYSTEM = f"{os.environ['PATH']}:/usr/sbin"
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2"
+)
+needs_ssh = pytest.mark.skipif(
+    any(shutil.which(tool, path=SYSTEM) is None for tool in ("ssh", "sshd", "pdsh")),
+    reason="a hostfile needs ssh, sshd and pdsh",
+)
+pytestmark = [pytest.mark.root, needs_namespaces]
+PORT = 29_400
+WORKER = [sys.executable, "-m", "pipeline.training.worker"]
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """One host."""
+
+    name: str
+    address: str
+
+    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.name, *map(str, command)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Namespace, Namespace]]:
+    """Two hosts with one cable between them, called wire on both."""
+    names = f"folio-a-{os.getpid()}", f"folio-b-{os.getpid()}"
+    pair = Namespace(names[0], "10.83.0.1"), Namespace(names[1], "10.83.0.2")
+    try:
+        for host in pair:
+            run("ip", "netns", "add", host.name)
+        run("ip", "link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for host in pair:
+            run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", "wire")
+            for device in ("lo", "wire"):
+                run("ip", "-n", host.name, "link", "set", device, "up")
+        yield pair
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_torchrun_trains_across_two_hosts(hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]) -> None:
+    job = job_of("pretrain")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    meeting = ["--master-addr", hosts[0].address, "--master-port", str(PORT)]
+    nodes = [
+        host.start(*torchrun, *meeting, "--node-rank", str(rank), "-m", WORKER[-1], job.path)
+        for rank, host in enumerate(hosts)
+    ]
+    said = ends(nodes)
+    assert [node.returncode for node in nodes] == [0, 0], said
+    counts = json.loads(job.outcome.read_bytes())
+    assert (counts["world_size"], counts["steps"]) == (2, 12)
+
+
+def test_cut_cable_ends_both_sides_in_time(hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]) -> None:
+    job = patient(job_of("pretrain", tokens=128 * 5000, evaluate_every=5000, save_every=5000), timeout_seconds=3)
+    nodes = [host.start(*WORKER, job.path, **place(rank, hosts)) for rank, host in enumerate(hosts)]
+    await_step(job, 3)
+    run("ip", "-n", hosts[1].name, "link", "set", "wire", "down")
+    cut = time.monotonic()
+    ends(nodes)
+    assert time.monotonic() - cut < 3 + 5
+    assert [node.returncode for node in nodes] == [6, 6]
+
+
+def test_address_where_nobody_answers_is_refused_before_training(
+    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]
+) -> None:
+    job = patient(job_of("pretrain"), startup_seconds=2)
+    node = hosts[1].start(*WORKER, job.path, **place(1, hosts) | {"MASTER_ADDR": "10.83.0.99"})
+    ends([node])
+    assert node.returncode == 5
+    assert f"10.83.0.99:{PORT}" in json.loads((job.logs / "rank-1.error.json").read_text())["message"]
+
+
+@needs_ssh
+def test_hostfile_trains_on_its_hosts(
+    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+) -> None:
+    job = job_of("pretrain")
+    said = launched(job, "a slots=1\nb slots=1\n", hosts[0], tmp_path, ssh)
+    assert "counts" in said, said
+    assert said["counts"]["world_size"] == 2
+    assert {beat.host for beat in beats(job.logs).values()} == {os.uname().nodename}
+
+
+@needs_ssh
+def test_unreachable_host_is_named_before_training(
+    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+) -> None:
+    run("ip", "-n", hosts[1].name, "link", "set", "lo", "down")
+    said = launched(job_of("pretrain"), "a slots=1\nnowhere slots=1\n", hosts[0], tmp_path, ssh)
+    assert said["exit_code"] == 5
+    assert "nowhere is not reachable by ssh" in said["error"]
+
+
+LAUNCHER = """
+import json, sys
+from pathlib import Path
+from pipeline.errors import FolioError
+from pipeline.training.cluster import run_hosts
+from pipeline.training.job import Job
+try:
+    print(json.dumps({"counts": run_hosts(Job.read(Path(sys.argv[1])), Path(sys.argv[2]))}))
+except FolioError as error:
+    print(json.dumps({"exit_code": error.exit_code, "error": str(error)}))
+"""
+
+
+def launched(job: Job, hostfile: str, host: Namespace, folder: Path, ssh: Mapping[str, str]) -> dict[str, Any]:
+    """What a launcher on `host` reports after it trained on the hostfile's hosts."""
+    path = folder / "hosts"
+    path.write_text(hostfile)
+    process = host.start(sys.executable, "-c", LAUNCHER, job.path, path, **ssh)
+    out, err = process.communicate(timeout=280)
+    assert out, err
+    return {"stderr": err, **json.loads(out.splitlines()[-1])}
+
+
+@pytest.fixture
+def ssh(hosts: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An sshd on both hosts, and the environment in which `ssh a` and `ssh b` reach them."""
+    Path("/run/sshd").mkdir(exist_ok=True)
+    keys = {name: tmp_path / name for name in ("host_key", "user_key")}
+    for key in keys.values():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    daemons = []
+    for host in hosts:
+        options = {"HostKey": keys["host_key"], "AuthorizedKeysFile": f"{keys['user_key']}.pub", "StrictModes": "no"}
+        options |= {"ListenAddress": host.address, "PidFile": "none", "UsePAM": "no"}
+        arguments = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        daemons.append(host.start(str(shutil.which("sshd", path=SYSTEM)), "-D", "-p", "2222", *arguments))
+    config = tmp_path / "ssh_config"
+    names = "".join(f"Host {name}\n  HostName {host.address}\n" for name, host in zip("ab", hosts, strict=True))
+    common = f"Host *\n  Port 2222\n  IdentityFile {keys['user_key']}\n  StrictHostKeyChecking no\n  LogLevel ERROR\n"
+    config.write_text(names + common + f"  UserKnownHostsFile {tmp_path}/known_hosts\n")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    wrapper = tools / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
+    wrapper.chmod(0o755)
+    yield {"PATH": f"{tools}:{os.environ['PATH']}"}
+    for daemon in daemons:
+        daemon.terminate()
+        daemon.communicate()
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
+
+
+def place(rank: int, hosts: tuple[Namespace, Namespace]) -> dict[str, str]:
+    """The variables of a rank, one on each host."""
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": str(rank), "LOCAL_RANK": "0"}
+    return world | {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(PORT)}
+
+
+def patient(job: Job, **seconds: int) -> Job:
+    """The job with other timeouts."""
+    changed = Job(**{**vars(job), "launch": {**job.launch, **seconds}})
+    changed.write()
+    return changed
+
+
+def await_step(job: Job, step: int, seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not all((beat.step or 0) >= step for beat in beats(job.logs).values()) or len(beats(job.logs)) < 2:
+        assert time.monotonic() < deadline, beats(job.logs)
+        time.sleep(0.05)
+
+
+def ends(nodes: list[subprocess.Popen[str]]) -> list[str]:
+    """What the nodes said on stderr until they ended."""
+    return [node.communicate(timeout=280)[1] for node in nodes]
