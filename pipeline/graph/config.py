@@ -63,6 +63,12 @@ class Source(Section):
     # it is part of what pretraining is made from and not of the corpus.
     weight: Real = presentation(1.0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_origin(cls, values: Any) -> Any:
+        origin = next((values[key] for key in ("path", "url", "hub") if values.get(key)), "")
+        return {"name": origin, **values} if isinstance(values, dict) else values
+
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
         origins = [origin for origin in (self.path, self.url, self.hub) if origin is not None]
@@ -70,7 +76,7 @@ class Source(Section):
             raise ValueError("give exactly one of path, url or hub")
         if self.weight <= 0:
             raise ValueError(f"weight {self.weight} is not above 0")
-        return self if self.name else self.model_copy(update={"name": origins[0]})
+        return self
 
 
 class Decontaminate(Section):

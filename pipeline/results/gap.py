@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from gpt.model import GPT
 from pipeline.graph.work import Artifact
 from pipeline.results.comparison import Losses, gap
 from pipeline.results.evaluation import score_windows
-from pipeline.tokens.batches import Batches, Mixture
-from pipeline.tokens.shard import DocumentSpan, TokenStream
+from pipeline.tokens.batches import Batches, Mixture, corpus_mixture
+from pipeline.tokens.shard import DocumentSpan
 from pipeline.training.weights import load_model
 
 
@@ -37,7 +36,13 @@ def pretraining_gap(
     """
     model = load_model(pretrain.folder / "model.safetensors", pretrain.folder / "model.json", device)
     mixtures = [
-        _mixture(shards.folder, split, pretrain.manifest.config["weights"], tokenizer_sha256, model.shape.context)
+        corpus_mixture(
+            shards.folder,
+            split,
+            pretrain.manifest.config["weights"],
+            context=model.shape.context,
+            tokenizer_sha256=tokenizer_sha256,
+        )
         for split in ("train", "validation")
     ]
     settings, counts = pretrain.manifest.config["pretrain"], pretrain.manifest.counts
@@ -59,18 +64,6 @@ def pretraining_gap(
         "train_documents": len(set(sides[0].documents)),
         "validation_documents": len(set(sides[1].documents)),
     }
-
-
-def _mixture(shards: Path, split: str, weights: Mapping[str, float], tokenizer_sha256: str, context: int) -> Mixture:
-    """The corpus shards of a split, mixed as in training: by weight, a source without one (the stand-in) once."""
-    paths = sorted((shards / "corpus").glob(f"{split}-*.arrow"))
-    found = TokenStream.open(paths, tokenizer_sha256=tokenizer_sha256).infos
-    streams = []
-    for name in dict.fromkeys([*weights, *(info.source for info in found)]):
-        stream = TokenStream.open(paths, source=name)
-        if len(stream):
-            streams.append((stream, weights.get(name, 1.0)))
-    return Mixture(streams, context)
 
 
 def _first_samples(mixture: Mixture, num_windows: int, batch_samples: int, seed: int) -> Sampled:

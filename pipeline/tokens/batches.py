@@ -6,13 +6,14 @@ takes samples s * B ... (s + 1) * B - 1 of the endless row of epochs; ranks shar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.order import Permutation, order_key
 from pipeline.tokens.shard import DocumentSpan, TokenStream
 
@@ -85,6 +86,22 @@ class Mixture:
         before_end = min(sample.length, len(stream) - sample.start)
         spans = stream.documents_of(sample.start, before_end)
         return spans + (stream.documents_of(0, sample.length - before_end) if before_end < sample.length else [])
+
+
+def corpus_mixture(
+    shards: Path, split: str, weights: Mapping[str, float], *, context: int, tokenizer_sha256: str
+) -> Mixture:
+    """A split of the corpus below a shards artifact, each source as often as its weight says, one without weight once.
+
+    Raises DataError if there is no such shard, or one of another tokenizer.
+    """
+    paths = sorted((shards / "corpus").glob(f"{split}-*.arrow"))
+    if not paths:
+        raise DataError(f"{shards} has no corpus/{split}-*.arrow.", remedy="Run stage shards again.")
+    present = {info.source for info in TokenStream.open(paths, tokenizer_sha256=tokenizer_sha256).infos}
+    # In the order of the config, so that the order of the data does not hang on names.
+    names = [*(name for name in weights if name in present), *sorted(present - weights.keys())]
+    return Mixture([(TokenStream.open(paths, source=name), weights.get(name, 1.0)) for name in names], context)
 
 
 class Batches:

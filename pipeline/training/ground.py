@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gpt.model import GPTShape, ShapeError
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.stages import identity
-from pipeline.tokens.batches import Mixture
+from pipeline.tokens.batches import Mixture, corpus_mixture
 from pipeline.tokens.shard import TokenStream
 from pipeline.tokens.tokenizer import load_tokenizer
 from pipeline.training.job import Job
@@ -36,18 +35,22 @@ class Ground:
             raise ConfigError(f"model: {error}", remedy="Change the model's sizes.") from None
         return cls(job, shape, tokenizer.sha256)
 
-    def stream(self, pattern: str, source: str | None = None) -> TokenStream:
+    def stream(self, pattern: str) -> TokenStream:
         """The shards below the shards stage's folder that match, as one row of tokens."""
         paths = sorted(self.job.input("shards").glob(pattern))
         if not paths:
             raise DataError(f"{self.job.input('shards')} has no {pattern}.", remedy="Run stage shards again.")
-        return TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256, source=source)
+        return TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256)
 
     def corpus(self) -> Mixture:
         """The corpus' training shards, each source as often as its weight says."""
-        weights: Mapping[str, float] = self.job.slice["weights"]
-        streams = [(self.stream("corpus/train-*.arrow", source=name), weight) for name, weight in weights.items()]
-        return Mixture([(stream, weight) for stream, weight in streams if len(stream)], self.shape.context)
+        return corpus_mixture(
+            self.job.input("shards"),
+            "train",
+            self.job.slice["weights"],
+            context=self.shape.context,
+            tokenizer_sha256=self.tokenizer_sha256,
+        )
 
     def target(self) -> Mixture:
         return Mixture([(self.stream("target/train.arrow"), 1.0)], self.shape.context)

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import resource
 import sys
+import warnings
 from pathlib import Path
 from typing import NoReturn
 
@@ -43,6 +44,8 @@ def main() -> None:
 
 def prepare(launch: Launch, world: World) -> None:
     """Give this rank its share of the machine."""
+    # torch 2.13 deprecates names that deepspeed 0.19.8 calls; nothing that an operator could do about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     keep_memory()
     share = len(os.sched_getaffinity(0)) // world.local_world_size
     threads = launch.threads or int(os.environ.get("OMP_NUM_THREADS") or max(share, 1))

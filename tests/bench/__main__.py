@@ -1,0 +1,97 @@
+"""Every benchmark, one after the other, into docs/results/bench.json and bench.md.
+
+    make bench            or: python -m tests.bench
+
+Each is a program that prints one JSON record per ratio, measured against a reference in the same run. A target that was
+missed stands in the results as missed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+RESULTS = Path("docs/results")
+PROGRAMS = ("tests.bench.bench_training", "tests.bench.bench_encoding")
+FIELDS = ("name", "value", "unit", "target", "met", "command", "commit", "machine", "date")
+
+
+def main() -> None:
+    """Run, write both files and print the table."""
+    records = [record for program in PROGRAMS for record in measured(program)]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "bench.json").write_text(json.dumps(records, indent=1) + "\n")
+    page = as_page(records)
+    (RESULTS / "bench.md").write_text(page)
+    print(page)
+
+
+def measured(program: str) -> Iterator[dict[str, Any]]:
+    """The records of one program with what is needed to judge them; anything more a program says stays beside."""
+    command = f"python -m {program}"
+    lines = subprocess.run([sys.executable, "-m", program], check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in lines.splitlines():
+        found = json.loads(line)
+        target = found["target"]
+        met = None if target is None else found["value"] >= target
+        yield {**found, "met": met, "command": command, "commit": commit(), "machine": machine(), "date": today()}
+
+
+def as_page(records: list[dict[str, Any]]) -> str:
+    rows = [f"| {r['name']} | {r['value']} {r['unit']} | {aim(r)} | {detail(r)} |" for r in records]
+    first = records[0]
+    return "\n".join(
+        [
+            "# Speed",
+            "",
+            "Ratios of medians against a reference that takes turns in the same run; above 1 the first is faster.",
+            f"`make bench` on {first['date']}, commit {first['commit']}, {first['machine']}.",
+            "",
+            "| ratio | value | target | measured |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def aim(record: dict[str, Any]) -> str:
+    if record["target"] is None:
+        return "none"
+    return f"at least {record['target']}: {'met' if record['met'] else '**missed**'}"
+
+
+def detail(record: dict[str, Any]) -> str:
+    more = {key: value for key, value in record.items() if key not in FIELDS}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in more.items())
+
+
+def commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Processor, cores and memory, and the GPU if there is one."""
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
+    parts = [f"{len(names)} x {names[0]}", f"{psutil.virtual_memory().total / 2**30:.0f} GiB", platform.system()]
+    return ", ".join(parts + ([torch.cuda.get_device_name()] if torch.cuda.is_available() else []))
+
+
+def today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+if __name__ == "__main__":
+    main()
