@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from pipeline.graph.quantities import readable_bytes, readable_count, readable_seconds
 from pipeline.results.plots import LABELS
-from pipeline.results.verdict import alarms, headline, target_title
+from pipeline.results.verdict import alarms, headline, number, target_title
 
 
 def html(report: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]]) -> str:
@@ -37,7 +37,8 @@ def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "loss": lambda value: f"{value:.3f}",
+        "loss": number,
+        "p_value": lambda value: f"{value:.2g}",
         "rate": lambda value: f"{value:g}",
         "whole": lambda value: f"{value:,.0f}",
         "count": readable_count,

@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipeline.results.verdict import number
+
 # Names of the page's CSS variables, and their values in its light theme for where there is no page.
 COLOURS = {
     "ink": "#1f1d1a",
@@ -129,7 +131,7 @@ def pretraining(
         style: dict[str, Any] = {"color": COLOURS["finetune"], "linewidth": 1.6, "marker": "o", "markersize": 3}
         axes.plot(*zip(*validation, strict=True), label="held-out documents", **style)
     low, high = gap["gap_ci95"]
-    text = f"final gap {gap['gap']:+.3f} nats/token\n95% interval {low:+.3f} to {high:+.3f}"
+    text = f"final gap {number(gap['gap'])} nats/token\n95% interval {number(low)} to {number(high)}"
     axes.text(0.98, 0.6, text, transform=axes.transAxes, ha="right", va="center", color=COLOURS["ink"])
     losses = sorted(loss for _, loss in train)
     axes.set_ylim(top=losses[int(len(losses) * 0.95)] * 1.05)
@@ -169,10 +171,10 @@ def _forest(axes: Axes, rows: Sequence[_Row], label: str) -> None:
         axes.plot([low, high], [height, height], color=row.colour, linewidth=2.4, solid_capstyle="round")
         axes.plot(row.value["mean"], height, row.marker, color=row.colour, markersize=6)
         axes.plot(seeds, [height] * len(seeds), "|", color=row.colour, markersize=11, alpha=0.6)
-        interval = f"  ({low:.3f} to {high:.3f})" if high > low else ""
+        interval = f"  ({number(low)} to {number(high)})" if high > low else ""
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
         axes.text(0, height - 0.45, row.name, color=row.colour, weight="bold", **place)
-        axes.text(1, height - 0.45, f"{row.value['mean']:.3f}{interval}", ha="right", **place)
+        axes.text(1, height - 0.45, number(row.value["mean"]) + interval, ha="right", **place)
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)

@@ -39,7 +39,7 @@ from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.weights import load_model, load_shape
 
 FORMAT = 1
-SIGNIFICANT_DIGITS = 7  # a forward in float32 holds no more
+SIGNIFICANT_DIGITS = 6  # a forward in float32 promises no more
 Units = Mapping[str, float]
 
 
@@ -49,7 +49,7 @@ def run(work: Work) -> dict[str, Any]:
         if name != "corpus":  # read for its counts alone, and the largest by far
             artifact.checked()
     arms = [read_arm(work.inputs[name]) for name in ("scratch", "finetune") if name in work.inputs]
-    with fixed_threads(work.workers):
+    with fixed_threads(work.launch.threads or work.workers):
         report = _rounded(_report(work, arms))
     _write(work.folder, report, arms, work.inputs)
     work.progress.say(str(headline(report)))

@@ -41,13 +41,20 @@ def headline(report: Report) -> Headline:
         return Headline(f"Pretraining helps on {title}: it saves {amount}", interval(gain))
     if gain["ci95"][1] < 0:
         return Headline(f"Pretraining hurts on {title}: it costs {amount}", f"gain {interval(gain)}")
-    return Headline(f"No gain shown on {title}: {gain['mean']:+.3f} bits per byte", f"{interval(gain)} includes zero")
+    return Headline(
+        f"No gain shown on {title}: {number(gain['mean'])} bits per byte", f"{interval(gain)} includes zero"
+    )
 
 
 def interval(value: Mapping[str, Any]) -> str:
     """The 95% interval in words, without its unit."""
     low, high = value["ci95"]
-    return f"95% interval {low:.3f} to {high:.3f}"
+    return f"95% interval {number(low)} to {number(high)}"
+
+
+def number(value: float) -> str:
+    """Three decimals, which is finer than any interval so far, and a minus instead of a hyphen."""
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def alarms(report: Report) -> list[str]:
@@ -103,7 +110,7 @@ def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
         "compare.",
         "Choice": "Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best "
-        "one. Learning rate and best step are chosen on the selection text; only the report opens the validation text.",
+        "one. Learning rate and best step are chosen on the selection text; the validation text is scored once, here.",
         "Interval": "Two things are left to chance: which text is scored, and which seeds are trained. The text is "
         f"resampled {resamples:,} times in runs of {block} neighbouring windows out of {num_windows:,}, because "
         "neighbours are alike, and always for both arms together. Each arm's mean over seeds moves by its standard "
