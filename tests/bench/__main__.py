@@ -21,7 +21,8 @@ import psutil
 import torch
 
 RESULTS = Path("docs/results")
-PROGRAMS = ("tests.bench.bench_training", "tests.bench.bench_encoding")
+PROGRAMS = ("tests.bench.bench_training", "tests.bench.bench_encoding", "tests.bench.published")
+HIGHER_IS_BETTER = ("x", "bits/byte saved")
 FIELDS = ("name", "value", "unit", "target", "met", "command", "commit", "machine", "date")
 
 
@@ -41,23 +42,37 @@ def measured(program: str) -> Iterator[dict[str, Any]]:
     lines = subprocess.run([sys.executable, "-m", program], check=True, stdout=subprocess.PIPE, text=True).stdout
     for line in lines.splitlines():
         found = json.loads(line)
-        target = found["target"]
-        met = None if target is None else found["value"] >= target
-        yield {**found, "met": met, "command": command, "commit": commit(), "machine": machine(), "date": today()}
+        yield {
+            "command": command,
+            "commit": commit(),
+            "machine": machine(),
+            "date": today(),
+            **found,
+            "met": met(found),
+        }
+
+
+def met(record: dict[str, Any]) -> bool | None:
+    """Whether a record reached its target: at least that for a ratio, at most that for a loss or a duration."""
+    value, target = record["value"], record["target"]
+    if target is None:
+        return None
+    return bool(value >= target if record["unit"] in HIGHER_IS_BETTER else value <= target)
 
 
 def as_page(records: list[dict[str, Any]]) -> str:
-    rows = [f"| {r['name']} | {r['value']} {r['unit']} | {aim(r)} | {detail(r)} |" for r in records]
-    first = records[0]
+    rows = [f"| {r['name']} | {r['value']} {r['unit']} | {aim(r)} | {r['commit']} | {detail(r)} |" for r in records]
     return "\n".join(
         [
-            "# Speed",
+            "# Figures and their targets",
             "",
-            "Ratios of medians against a reference that takes turns in the same run; above 1 the first is faster.",
-            f"`make bench` on {first['date']}, commit {first['commit']}, {first['machine']}.",
+            "`make bench` measures speed as ratios of medians against a reference that takes turns in the same run: above 1",
+            "the first is faster. The losses are those of the committed report beside this page. A missed target stands as missed.",
             "",
-            "| ratio | value | target | measured |",
-            "|---|---|---|---|",
+            f"Machine: {records[0]['machine']}, {records[0]['date']}.",
+            "",
+            "| figure | value | target | commit | more |",
+            "|---|---|---|---|---|",
             *rows,
             "",
         ]
@@ -67,7 +82,8 @@ def as_page(records: list[dict[str, Any]]) -> str:
 def aim(record: dict[str, Any]) -> str:
     if record["target"] is None:
         return "none"
-    return f"at least {record['target']}: {'met' if record['met'] else '**missed**'}"
+    bound = "at least" if record["unit"] in HIGHER_IS_BETTER else "at most"
+    return f"{bound} {record['target']}: {'met' if record['met'] else '**missed**'}"
 
 
 def detail(record: dict[str, Any]) -> str:
