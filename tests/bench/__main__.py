@@ -66,8 +66,8 @@ def as_page(records: list[dict[str, Any]]) -> str:
         [
             "# Figures and their targets",
             "",
-            "`make bench` measures speed as ratios of medians against a reference that takes turns in the same run: above",
-            "1 the first is faster. The losses are those of the committed report beside this page. A missed target stands",
+            "`make bench` measures speed as ratios of medians against a reference that takes turns in the same run:",
+            "above 1 the first is faster. The losses are those of the committed report. A missed target stands",
             "as missed.",
             "",
             f"Machine: {records[0]['machine']}, {records[0]['date']}.",
