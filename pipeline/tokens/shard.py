@@ -28,7 +28,6 @@ from pipeline.errors import DataError
 
 FORMAT = 1
 METADATA_KEY = b"folio"
-MAGIC = b"ARROW1"
 BATCH_DOCUMENTS = 4096
 BATCH_TOKENS = 1 << 22  # a longer document stays whole, in a batch of its own
 
@@ -131,20 +130,13 @@ def _record_batches(rows: Rows, source: str, schema: pa.Schema) -> Iterator[pa.R
 
 
 def _opened(path: Path) -> pa.ipc.RecordBatchFileReader:
-    # Both ends are read plainly first: a cut file under a memory map would kill the process with SIGBUS.
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-            file.seek(-len(MAGIC), os.SEEK_END)
-            complete = head == MAGIC == file.read()
-    except OSError as error:
-        raise DataError(f"Token shard {path} cannot be read ({error.strerror or error}).", remedy=REMEDY) from None
-    if not complete:
-        raise DataError(f"Token shard {path} is cut or damaged: it does not begin and end as Arrow.", remedy=REMEDY)
+    # The file format ends with a footer, so a file that was cut is refused here, before it is read.
     try:
         return pa.ipc.open_file(pa.memory_map(str(path)))
+    except FileNotFoundError:
+        raise DataError(f"Token shard {path} is missing.", remedy=REMEDY) from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"Token shard {path} is damaged ({error}).", remedy=REMEDY) from None
+        raise DataError(f"Token shard {path} is cut or damaged ({error}).", remedy=REMEDY) from None
 
 
 def _info(path: Path, schema: pa.Schema) -> ShardInfo:
@@ -225,7 +217,7 @@ def _batch(path: Path, reader: pa.ipc.RecordBatchFileReader, index: int) -> pa.R
     try:
         return reader.get_batch(index)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"Token shard {path} is damaged ({error}).", remedy=REMEDY) from None
+        raise DataError(f"Token shard {path} is cut or damaged ({error}).", remedy=REMEDY) from None
 
 
 def _tokens(batch: pa.RecordBatch) -> NDArray[np.unsignedinteger]:

