@@ -28,27 +28,25 @@ class Sampled:
 
 def pretraining_gap(
     pretrain: Artifact, shards: Artifact, tokenizer_sha256: str, device: torch.device, *, resamples: int
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """The report's `pretrain` section: losses on both sides, their gap and its interval, in nats per token.
 
     The trained side is the first samples of the data order, so they were seen for certain; the other side is as many
-    samples of the same mixture of sources, drawn from documents that were split off before training.
+    samples of the same mixture of sources, drawn from documents that were split off before training. None if there are
+    not two windows on each side.
     """
     model = load_model(pretrain.folder / "model.safetensors", pretrain.folder / "model.json", device)
+    settings, counts = pretrain.manifest.config["pretrain"], pretrain.manifest.counts
+    context, weights = model.shape.context, pretrain.manifest.config["weights"]
     mixtures = [
-        corpus_mixture(
-            shards.folder,
-            split,
-            pretrain.manifest.config["weights"],
-            context=model.shape.context,
-            tokenizer_sha256=tokenizer_sha256,
-        )
+        corpus_mixture(shards.folder, split, weights, context=context, tokenizer_sha256=tokenizer_sha256)
         for split in ("train", "validation")
     ]
-    settings, counts = pretrain.manifest.config["pretrain"], pretrain.manifest.counts
-    wanted = max(1, settings["evaluate_tokens"] // model.shape.context)
-    num_windows = min([wanted, counts["tokens"] // model.shape.context, *(one.num_samples for one in mixtures)])
-    batch_samples = settings["batch_tokens"] // model.shape.context
+    most = settings["evaluate_tokens"], counts["tokens"]
+    num_windows = min(*(tokens // context for tokens in most), *(mixture.num_samples for mixture in mixtures))
+    if num_windows < 2:
+        return None
+    batch_samples = settings["batch_tokens"] // context
     sides = [_first_samples(mixture, num_windows, batch_samples, settings["seed"]) for mixture in mixtures]
     losses = [_losses(model, side, device) for side in sides]
     train, validation = (float(one.per_seed()[0]) for one in losses)

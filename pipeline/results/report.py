@@ -21,7 +21,6 @@ import numpy as np
 import torch
 
 from gpt.counts import num_parameters
-from gpt.sampling import generate
 from pipeline.graph.config import Report
 from pipeline.graph.manifest import write_atomically
 from pipeline.graph.work import Work
@@ -33,6 +32,7 @@ from pipeline.results.evaluation import Scores, Weights, fixed_threads, score_ar
 from pipeline.results.figures import drawings
 from pipeline.results.gap import pretraining_gap
 from pipeline.results.references import references
+from pipeline.results.samples import continued
 from pipeline.results.sections import Inputs, contamination_section, cost_section, provenance_section, target_section
 from pipeline.results.verdict import caveats, headline, methods
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -67,6 +67,7 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     weights = _weights(arms, inputs)
     scores = score_arms(weights, windows, device, work.progress)
     target = target_section(inputs, windows.num_tokens)
+    pretrain = _pretrain(inputs, tokenizer, device, settings)
     max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
     return {
         "format": FORMAT,
@@ -75,10 +76,10 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
         "arms": _arms(arms, weights, scores, _units(target), settings),
         "gain": _gain(scores, _units(target), settings),
         "references": references(target),
-        "pretrain": _pretrain(inputs, tokenizer, device, settings),
+        "pretrain": pretrain,
         "contamination": contamination_section(inputs),
         "controls": controls(inputs, arms, tokenizer) | {"same_windows": _same_windows(scores)},
-        "caveats": caveats(arms, max_steps),
+        "caveats": caveats(arms, max_steps, gap_measured=pretrain is not None or len(arms) == 1),
         "cost": cost_section(inputs),
         "provenance": provenance_section(inputs, work.slice),
         "samples": _samples(arms, tokenizer, device, settings),
@@ -157,13 +158,17 @@ def _pretrain(inputs: Inputs, tokenizer: Tokenizer, device: torch.device, settin
 
 def _samples(arms: Sequence[Arm], tokenizer: Tokenizer, device: torch.device, settings: Report) -> dict[str, Any]:
     """What the first seed of each arm writes after the prompt, from the same random numbers."""
-    prompt = torch.tensor([[tokenizer.end_of_text, *tokenizer.encode(settings.prompt).tolist()]], device=device)
     texts: dict[str, str | None] = {"scratch": None, "finetune": None}
     for arm in arms:
         model = load_model(arm.trials[0].best, arm.model_json, device)
-        generator = torch.Generator(device).manual_seed(settings.seed)
-        tokens = generate(model, prompt, settings.sample_tokens, settings.temperature, generator=generator)
-        texts[arm.name] = tokenizer.decode(tokens[0, 1:].cpu().numpy())
+        texts[arm.name] = continued(
+            model,
+            tokenizer,
+            settings.prompt,
+            settings.sample_tokens,
+            seed=settings.seed,
+            temperature=settings.temperature,
+        )
     return {**texts, "prompt": settings.prompt, "temperature": settings.temperature}
 
 

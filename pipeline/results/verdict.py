@@ -78,7 +78,7 @@ def alarms(report: Report) -> list[str]:
     return found
 
 
-def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int]) -> list[str]:
+def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: bool = True) -> list[str]:
     """What limits the answer, found in how the arms were trained. `max_steps` by arm name."""
     found = []
     for arm in arms:
@@ -99,6 +99,8 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int]) -> list[str]:
             found.append(f"{arm.name}: one seed; its interval holds the text's uncertainty but not the training's.")
     if len(arms) > 1:
         found.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
+    if not gap_measured:
+        found.append("The corpus has too little validation text to say how much pretraining memorized.")
     return found
 
 
