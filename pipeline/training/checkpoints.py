@@ -47,6 +47,7 @@ class Receipt(BaseModel):
     state: dict[str, Any]
     identity: dict[str, Any]
     files: tuple[FileEntry, ...]
+    universal: bool = False  # joined from the ranks that wrote it, to be split among others
     sha256: str = ""
 
     @property
@@ -99,7 +100,7 @@ class Checkpoints:
             receipt, damage = self._examine(self.folder / name)
             if receipt is not None and not damage:
                 refuse_other_training(self.folder / name, receipt.identity, self.identity)
-                self.engine.load(self.folder / name)
+                self.engine.load(self.folder / name, universal=receipt.universal)
                 self.newest = receipt.step
                 say(f"resuming at step {receipt.step:,}")
                 return State.from_json(receipt.state)
@@ -145,11 +146,7 @@ class Checkpoints:
             identity=self.identity,
             files=tuple(sorted(files, key=lambda entry: entry.path)),
         )
-        write_atomically(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
-        if final.exists():  # a damaged one that resuming passed over
-            _delete(final)
-        draft.rename(final)
-        _sync(self.folder)
+        publish(draft, final, receipt)
         for old in checkpoints_in(self.folder)[: -self.keep]:
             _delete(old)
 
@@ -174,6 +171,18 @@ class Checkpoints:
             f"it needs {readable_bytes(needed)}, {readable_bytes(free)} are free.",
             remedy="Make room and run the same command: earlier checkpoints are intact.",
         )
+
+
+def publish(draft: Path, final: Path, receipt: Receipt, *, aside: Path | None = None) -> None:
+    """Make a checkpoint of a folder whose files are written and synced; what stood in its place moves aside or goes."""
+    write_atomically(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
+    if aside is not None:
+        aside.parent.mkdir(exist_ok=True)
+        final.rename(aside)
+    elif final.exists():  # a damaged one that resuming passed over
+        _delete(final)
+    draft.rename(final)
+    _sync(final.parent)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -213,10 +222,11 @@ def _receipt_or_reason(folder: Path) -> tuple[Receipt | None, str]:
     if receipt.format != FORMAT:
         return None, f"{RECEIPT} has format {receipt.format}, this Folio reads {FORMAT}"
     for entry in receipt.files:
-        if Path(entry.path).name != entry.path:
+        if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
             return None, f"{RECEIPT} names {entry.path}, which lies outside"
     # DeepSpeed finds its files by pattern, so one that nobody hashed must not lie among them.
-    surplus = {path.name for path in folder.iterdir()} - {entry.path for entry in receipt.files} - {RECEIPT}
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    surplus = present - {entry.path for entry in receipt.files} - {RECEIPT}
     return receipt, "".join(f"{name} is not part of it" for name in sorted(surplus)[:1])
 
 

@@ -152,13 +152,18 @@ class Engine:
             raise OSError(errno.EIO, str(self._files.failure)) from self._files.failure
         return self._files.written
 
-    def load(self, folder: Path) -> None:
-        """Take over the state that ranks of the same number, ZeRO stage and dtype wrote. Collective.
+    def load(self, folder: Path, *, universal: bool = False) -> None:
+        """Take over the state that ranks of the same ZeRO stage and dtype wrote, as many as now unless it is universal.
 
-        Reads without running pickled code, but trusts the numbers: compare hashes first.
+        Trusts what it reads: compare hashes first. Collective.
         """
-        with _quiet():
-            self._deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
+        config = self._deepspeed._config
+        config.load_universal_checkpoint = universal  # left on, it would break later saves (DeepSpeed #7546)
+        try:
+            with _quiet():
+                self._deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
+        finally:
+            config.load_universal_checkpoint = False
 
     @property
     def num_parameters(self) -> int:
@@ -207,7 +212,7 @@ def _whole(parameter: Tensor, zero: int) -> Iterator[None]:
     if zero < 3:
         yield
         return
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    with GatheredParameters([parameter]):
+    with deepspeed.zero.GatheredParameters([parameter]):
         yield

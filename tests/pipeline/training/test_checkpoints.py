@@ -38,7 +38,7 @@ class FakeEngine:
             torch.save({"step": torch.full((50,), step)}, path)
         return paths
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, *, universal: bool) -> None:
         self.loaded.append(folder.name)
 
 
@@ -152,7 +152,7 @@ def test_damaged_files_are_never_unpickled(tmp_path: Path) -> None:
         pickle.dump(Canary(canary), file)
 
     class ReadingEngine(FakeEngine):
-        def load(self, folder: Path) -> None:
+        def load(self, folder: Path, *, universal: bool) -> None:
             for path in folder.glob("*.pt"):
                 torch.load(path, weights_only=False)
 
