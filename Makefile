@@ -8,12 +8,11 @@ export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo c
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make install   everything into .venv, DeepSpeed's communication extension built
+## make install   everything into .venv
 install: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	$(BIN)/python -m pipeline.training.extension
 	@touch $@
 
 ## make demo      the main job at a small scale, in a few minutes; the last line names the report

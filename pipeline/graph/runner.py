@@ -75,7 +75,7 @@ def execute(stage: Stage, config: Config, store: Store, artifacts: Mapping[str, 
         )
     fingerprint = fingerprints(config)[stage.name]
     folder = store.folder(stage.name, fingerprint)
-    with _environment_faults(folder), exclusive(folder):
+    with environment_faults(folder), exclusive(folder):
         already = store.finished(stage.name, fingerprint)  # another process may have finished it while we waited
         if already is not None:
             return already
@@ -132,7 +132,7 @@ def expanded(value: Any) -> Any:
 
 
 @contextmanager
-def _environment_faults(folder: Path) -> Iterator[None]:
+def environment_faults(folder: Path) -> Iterator[None]:
     """Say in one line what the machine refused, instead of a traceback."""
     try:
         yield

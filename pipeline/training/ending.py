@@ -46,6 +46,8 @@ def counts_or_error(job: Job, end: End, heard: Heard) -> dict[str, Any]:
         raise _stopped(heard, "Training was ended at once; the last checkpoint stands.")
     if cause := refusal(found):
         raise cause.error(job.logs)
+    if heard.first is not None and -heard.first in end.codes.values():
+        raise _stopped(heard, "Training was stopped before it began.")
     if lost := _dead(job, end, found) or _silent(job, end, found):
         raise RankLost(f"{lost}.", remedy=AGAIN)
     if saved := preemption(found):
@@ -89,7 +91,9 @@ def _silent(job: Job, end: End, found: Sequence[Failure]) -> str:
         return ""
     missing = list(end.halted) or sorted(set(beats(job.logs)) - {failure.rank for failure in found})
     names = [place(job, rank) + (" (halted by a signal)" if end.halted.get(rank) else "") for rank in missing]
-    return f"Lost contact with {'; '.join(names) or 'some rank'}; the logs are in {job.logs}"
+    if not names:
+        return f"The ranks lost contact ({found[0].message}); the logs are in {job.logs}"
+    return f"Lost contact with {'; '.join(names)}; the logs are in {job.logs}"
 
 
 def place(job: Job, rank: int) -> str:

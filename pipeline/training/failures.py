@@ -12,7 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import BY_EXIT_CODE, FolioError, Interrupted, Preempted, RankLost
-from pipeline.graph.manifest import write_atomically
+
+MAX_MESSAGE = 1_000  # characters of an error that is not ours
+MAX_TRACE = 8_000  # characters, the last ones
+NOTE_BYTES = 64_000  # what JSON may make of them, with message and remedy
 
 # What gloo and NCCL say, as plain RuntimeErrors, when another rank went away or does not answer (torch 2.10 to 2.13).
 PEER_LOST = (
@@ -48,29 +51,43 @@ class Failure:
             rank=rank,
             host=socket.gethostname(),
             exit_code=known.exit_code if known else RankLost.exit_code if consequence else FolioError.exit_code,
-            message=known.message if known else f"{type(error).__name__}: {error}",
+            message=known.message if known else f"{type(error).__name__}: {str(error)[:MAX_MESSAGE]}",
             remedy=known.remedy if known else "",
-            traceback=trace,
+            traceback=trace[-MAX_TRACE:],
             consequence=consequence,
             time=time.time(),
         )
 
     def write(self, logs: Path) -> None:
-        logs.mkdir(parents=True, exist_ok=True)
-        write_atomically(logs / f"rank-{self.rank}.error.json", json.dumps(asdict(self), indent=1) + "\n")
+        """Fill the note that was reserved for this rank."""
+        text = json.dumps(asdict(self), indent=1).encode()
+        with _note(logs, self.rank).open("r+b") as file:
+            file.write(text.ljust(NOTE_BYTES))
 
     def error(self, logs: Path) -> FolioError:
         """The failure as the error that the operator sees; a bug of ours gets a pointer to its traceback."""
         kind = BY_EXIT_CODE.get(self.exit_code)
         if kind is not None:
             return kind(self.message, remedy=self.remedy)
-        where = logs / f"rank-{self.rank}.error.json"
-        return FolioError(f"Rank {self.rank} on {self.host} failed: {self.message}.", remedy=f"Traceback in {where}.")
+        return FolioError(
+            f"Rank {self.rank} on {self.host} failed: {self.message}.", remedy=f"Traceback in {_note(logs, self.rank)}."
+        )
+
+
+def reserve_note(logs: Path, rank: int) -> None:
+    """Take the space for this rank's note while there is some: the disk may be full when it is needed."""
+    logs.mkdir(parents=True, exist_ok=True)
+    _note(logs, rank).write_bytes(b" " * NOTE_BYTES)
+
+
+def _note(logs: Path, rank: int) -> Path:
+    return logs / f"rank-{rank}.error.json"
 
 
 @contextmanager
 def noted(logs: Path, rank: int) -> Iterator[None]:
     """Leave a note about whatever ends the block."""
+    reserve_note(logs, rank)
     try:
         yield
     except BaseException as error:

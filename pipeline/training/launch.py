@@ -20,7 +20,7 @@ from pipeline.training.job import Job
 from pipeline.training.signals import BOUNCE_SECONDS, NOTICES, ORDERS, PARENT
 from pipeline.training.world import LISTENER, LOOPBACK, listening_socket
 
-GRACE_SECONDS = 3.0  # for the other ranks to say what they saw, once one is gone
+GRACE_SECONDS = 2.0  # for the other ranks to say what they saw, once one is gone
 POLL_SECONDS = 0.05
 FOREIGN = ("LOCAL_SIZE", "TORCHELASTIC_USE_AGENT_STORE", "GLOO_SOCKET_IFNAME")  # of another launcher or network
 

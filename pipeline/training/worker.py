@@ -9,16 +9,20 @@ import pkgutil
 import resource
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import torch
 
+from pipeline.errors import EnvironmentFault
 from pipeline.graph.config import Launch
 from pipeline.graph.manifest import write_atomically
 from pipeline.graph.progress import Progress
+from pipeline.graph.runner import environment_faults
 from pipeline.training import rendezvous
-from pipeline.training.failures import Failure
+from pipeline.training.failures import Failure, reserve_note
 from pipeline.training.job import Job
 from pipeline.training.pulse import pulse
 from pipeline.training.signals import PARENT, die_with_parent, stop
@@ -33,6 +37,7 @@ def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     rank = int(os.environ.get("RANK", "0"))
     into_log(job.logs, rank)
+    reserve_note(job.logs, rank)
     sys.excepthook = lambda kind, error, trace: give_up(error, job.logs, rank)
     with stop.listening(job.stop_file):
         world = World.from_environment()
@@ -56,7 +61,8 @@ def train(job: Job, world: World) -> None:
     """The stage's body on this rank, between joining and leaving. Rank 0 leaves its counts in `outcome.json`."""
     pulse.start(job.logs, world.rank, lambda: rendezvous.set_timeout(job.settings.timeout_seconds))
     progress = Progress(job.stage, Path(job.state_file) if job.state_file and world.leads else None)
-    counts = pkgutil.resolve_name(job.body)(job, world, progress)
+    with environment_faults(Path(job.folder)), _memory_faults(job.stage):
+        counts = pkgutil.resolve_name(job.body)(job, world, progress)
     pulse.stop()
     rendezvous.set_timeout(job.settings.startup_seconds)
     peak = rendezvous.largest(_peak_memory_bytes(), world)
@@ -69,7 +75,8 @@ def give_up(error: BaseException, logs: Path, rank: int) -> NoReturn:
     """Leave a note about the failure and end now: with a peer gone, an orderly end would wait for it."""
     failure = Failure.of(error, rank)
     failure.write(logs)
-    print(failure.traceback, flush=True)
+    with suppress(OSError):  # the disk may be what failed
+        print(failure.traceback, flush=True)
     os._exit(failure.exit_code)
 
 
@@ -91,6 +98,18 @@ def keep_memory() -> None:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, -1)
         libc.mallopt(M_TOP_PAD, 256 << 20)
+
+
+@contextmanager
+def _memory_faults(stage: str) -> Iterator[None]:
+    """Say what to change when the model does not fit its device."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EnvironmentFault(
+            f"{stage} does not fit in memory: {str(error).splitlines()[0]}",
+            remedy=f"Lower {stage}.micro_batch, raise {stage}.zero, or use more ranks.",
+        ) from error
 
 
 def _peak_memory_bytes() -> int:

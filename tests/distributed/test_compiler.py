@@ -11,9 +11,9 @@ from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
 
 
-def test_training_compiles_nothing(job_of: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_compiles_nothing(job_in: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extensions = tmp_path / "extensions"
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(extensions))
     monkeypatch.setenv("PATH", str(tmp_path))  # neither g++ nor ninja
-    assert run_ranks(job_of("pretrain"), 1)["steps"] == 12
+    assert run_ranks(job_in(tmp_path / "run", "pretrain"), 1)["steps"] == 12
     assert not extensions.exists()

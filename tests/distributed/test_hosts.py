@@ -48,8 +48,11 @@ class Namespace:
         )
 
 
+Pair = tuple[Namespace, Namespace]
+
+
 @pytest.fixture
-def hosts() -> Iterator[tuple[Namespace, Namespace]]:
+def hosts() -> Iterator[Pair]:
     """Two hosts with one cable between them, called wire on both."""
     names = f"folio-a-{os.getpid()}", f"folio-b-{os.getpid()}"
     pair = Namespace(names[0], "10.83.0.1"), Namespace(names[1], "10.83.0.2")
@@ -67,8 +70,8 @@ def hosts() -> Iterator[tuple[Namespace, Namespace]]:
             subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 
-def test_torchrun_trains_across_two_hosts(hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]) -> None:
-    job = job_of("pretrain")
+def test_torchrun_trains_across_two_hosts(hosts: Pair, job_in: Callable[..., Job], tmp_path: Path) -> None:
+    job = job_in(tmp_path / "run", "pretrain")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     meeting = ["--master-addr", hosts[0].address, "--master-port", str(PORT)]
     nodes = [
@@ -81,8 +84,9 @@ def test_torchrun_trains_across_two_hosts(hosts: tuple[Namespace, Namespace], jo
     assert (counts["world_size"], counts["steps"]) == (2, 12)
 
 
-def test_cut_cable_ends_both_sides_in_time(hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]) -> None:
-    job = patient(job_of("pretrain", tokens=128 * 5000, evaluate_every=5000, save_every=5000), timeout_seconds=3)
+def test_cut_cable_ends_both_sides_in_time(hosts: Pair, job_in: Callable[..., Job], tmp_path: Path) -> None:
+    endless = {"tokens": 128 * 5000, "evaluate_every": 5000, "save_every": 5000}
+    job = patient(job_in(tmp_path / "run", "pretrain", **endless), timeout_seconds=3)
     nodes = [host.start(*WORKER, job.path, **place(rank, hosts)) for rank, host in enumerate(hosts)]
     await_step(job, 3)
     run("ip", "-n", hosts[1].name, "link", "set", "wire", "down")
@@ -93,9 +97,9 @@ def test_cut_cable_ends_both_sides_in_time(hosts: tuple[Namespace, Namespace], j
 
 
 def test_address_where_nobody_answers_is_refused_before_training(
-    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job]
+    hosts: Pair, job_in: Callable[..., Job], tmp_path: Path
 ) -> None:
-    job = patient(job_of("pretrain"), startup_seconds=2)
+    job = patient(job_in(tmp_path / "run", "pretrain"), startup_seconds=2)
     node = hosts[1].start(*WORKER, job.path, **place(1, hosts) | {"MASTER_ADDR": "10.83.0.99"})
     ends([node])
     assert node.returncode == 5
@@ -104,9 +108,9 @@ def test_address_where_nobody_answers_is_refused_before_training(
 
 @needs_ssh
 def test_hostfile_trains_on_its_hosts(
-    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+    hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
 ) -> None:
-    job = job_of("pretrain")
+    job = job_in(tmp_path / "run", "pretrain")
     said = launched(job, "a slots=1\nb slots=1\n", hosts[0], tmp_path, ssh)
     assert "counts" in said, said
     assert said["counts"]["world_size"] == 2
@@ -115,10 +119,10 @@ def test_hostfile_trains_on_its_hosts(
 
 @needs_ssh
 def test_unreachable_host_is_named_before_training(
-    hosts: tuple[Namespace, Namespace], job_of: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+    hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
 ) -> None:
     run("ip", "-n", hosts[1].name, "link", "set", "lo", "down")
-    said = launched(job_of("pretrain"), "a slots=1\nnowhere slots=1\n", hosts[0], tmp_path, ssh)
+    said = launched(job_in(tmp_path / "run", "pretrain"), "a slots=1\nnowhere slots=1\n", hosts[0], tmp_path, ssh)
     assert said["exit_code"] == 5
     assert "nowhere is not reachable by ssh" in said["error"]
 
@@ -147,7 +151,7 @@ def launched(job: Job, hostfile: str, host: Namespace, folder: Path, ssh: Mappin
 
 
 @pytest.fixture
-def ssh(hosts: tuple[Namespace, Namespace], tmp_path: Path) -> Iterator[dict[str, str]]:
+def ssh(hosts: Pair, tmp_path: Path) -> Iterator[dict[str, str]]:
     """An sshd on both hosts, and the environment in which `ssh a` and `ssh b` reach them."""
     Path("/run/sshd").mkdir(exist_ok=True)
     keys = {name: tmp_path / name for name in ("host_key", "user_key")}
@@ -178,7 +182,7 @@ def run(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
-def place(rank: int, hosts: tuple[Namespace, Namespace]) -> dict[str, str]:
+def place(rank: int, hosts: Pair) -> dict[str, str]:
     """The variables of a rank, one on each host."""
     world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": str(rank), "LOCAL_RANK": "0"}
     return world | {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(PORT)}

@@ -33,7 +33,7 @@ class Launched:
     def ranks(self) -> list[psutil.Process]:
         return [psutil.Process(beat.pid) for _, beat in sorted(beats(self.job.logs).items())]
 
-    def wait_for_step(self, step: int, ranks: int = 2, seconds: float = 60) -> None:
+    def wait_for_step(self, step: int, ranks: int = 2, seconds: float = 240) -> None:
         """Return once every rank reached `step`."""
         deadline = time.monotonic() + seconds
         while True:
@@ -43,7 +43,7 @@ class Launched:
             assert time.monotonic() < deadline, f"after {seconds} s the ranks are at {steps}"
             time.sleep(0.02)
 
-    def end(self, seconds: float = 60) -> tuple[int, str]:
+    def end(self, seconds: float = 240) -> tuple[int, str]:
         """Exit code, and what the operator reads on stderr."""
         said = self.process.communicate(timeout=seconds)[1]
         return self.process.returncode, said.strip()
@@ -51,16 +51,16 @@ class Launched:
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> Callable[..., Job]:
-    """make_job(steps, faults, **launch settings)"""
+    """make_job(steps, faults, folder, **launch settings)"""
 
-    def make(steps: int = 3000, faults: dict[str, str] | None = None, **launch: Any) -> Job:
+    def make(steps: int = 3000, faults: dict[str, str] | None = None, folder: Path = tmp_path, **launch: Any) -> Job:
         settings = {"ranks": 2, "startup_seconds": 60, "timeout_seconds": 20, "threads": 1, **launch}
         job = Job(
             stage="pretrain",
             slice={"steps": steps, "faults": faults or {}},
             inputs={},
             fingerprints={},
-            folder=str(tmp_path),
+            folder=str(folder),
             launch=settings,
             body="rig:train_stage",
         )

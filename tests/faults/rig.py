@@ -35,16 +35,20 @@ def train_stage(job: Job, world: World, progress: Progress) -> dict[str, Any]:
         dist.all_reduce(asked)
         if asked.item():
             raise Preempted(f"Saved at step {step}.")
-        suffer(job.slice["faults"].get(f"{world.rank}:{step}"))
+        suffer(job, job.slice["faults"].get(f"{world.rank}:{step}"))
         time.sleep(PACE_SECONDS)
     return {"steps": job.slice["steps"], "device": world.device}
 
 
-def suffer(fault: str | None) -> None:
+def suffer(job: Job, fault: str | None) -> None:
     if fault == "refuse":
         raise DataError("Shard x is damaged.", remedy="Run stage shards again.")
     if fault == "bug":
         raise ZeroDivisionError("a bug")
+    if fault == "fill the disk":
+        with (Path(job.folder) / "filling").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 20))
     if fault == "leave":
         os._exit(17)
     if fault is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -97,6 +100,24 @@ def test_second_order_ends_ranks_that_cannot_save(launch: Launch) -> None:
 
 def test_refusal_of_one_rank_is_what_the_operator_reads(launch: Launch) -> None:
     assert launch(faults={"1:3": "refuse"}).end() == (3, "Shard x is damaged. Run stage shards again.")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "folio", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_of_a_rank_is_named_by_the_launcher(launch: Launch, small_disk: Path) -> None:
+    code, said = launch(folder=small_disk, faults={"1:3": "fill the disk"}).end()
+    assert code == 5
+    assert f"No space left for {small_disk}" in said
 
 
 def test_taken_port_is_refused_before_any_rank_starts(launch: Launch) -> None:

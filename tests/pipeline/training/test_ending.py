@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import DataError, FolioError, Interrupted, Preempted, RankLost
 from pipeline.training.ending import End, Heard, counts_or_error
-from pipeline.training.failures import Failure
+from pipeline.training.failures import NOTE_BYTES, Failure, failures, reserve_note
 from pipeline.training.job import Job
 from pipeline.training.pulse import Pulse
 
@@ -30,6 +30,7 @@ def end_of(
 ) -> object:
     """The counts or error after ranks left these notes and ended like this."""
     for rank, error in notes.items():
+        reserve_note(job.logs, rank)
         Failure.of(error, rank).write(job.logs)
     fate = End(end.get("codes", {}), {rank: bool(halted) for rank, halted in end.get("halted", {}).items()})
     return counts_or_error(job, fate, heard or Heard())
@@ -92,6 +93,28 @@ def test_preemption_is_reported_once_all_saved(job: Job) -> None:
 def test_rank_that_died_while_others_saved_is_lost(job: Job) -> None:
     with pytest.raises(RankLost, match="Lost rank 1"):
         end_of(job, {0: Preempted("Saved at step 5.")}, codes={0: 75, 1: -9})
+
+
+def test_stop_before_the_ranks_could_listen_is_no_loss(job: Job) -> None:
+    with pytest.raises(Preempted, match="stopped before it began"):
+        end_of(job, {0: ECHO}, Heard(signal.SIGTERM), codes={0: 6, 1: -signal.SIGTERM})
+
+
+def test_ranks_that_only_saw_each_other_go_say_what_they_saw(job: Job) -> None:
+    with pytest.raises(RankLost, match=r"The ranks lost contact .*Connection closed by peer"):
+        end_of(job, {0: ECHO, 1: ECHO}, codes={0: 6, 1: 6})
+
+
+def test_note_fits_its_reserved_space_whatever_the_error(job: Job) -> None:
+    reserve_note(job.logs, 0)
+    Failure.of(ValueError("\x00" * 100_000), 0).write(job.logs)
+    assert (job.logs / "rank-0.error.json").stat().st_size == NOTE_BYTES
+    assert failures(job.logs)[0].message.startswith("ValueError")
+
+
+def test_reserved_note_says_nothing(job: Job) -> None:
+    reserve_note(job.logs, 0)
+    assert failures(job.logs) == []
 
 
 def test_interrupt_by_hand_leaves_as_interrupted(job: Job) -> None:
