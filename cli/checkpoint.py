@@ -55,6 +55,24 @@ def verify(path: CheckpointsPath) -> None:
         raise DataError("; ".join(damaged) + ".", remedy="Resuming passes over it and takes the newest valid one.")
 
 
+@app.command()
+def convert(
+    path: CheckpointsPath,
+    ranks: Annotated[int, typer.Option(min=1, help="Ranks that training will go on with.")],
+) -> None:
+    """Convert a checkpoint, or the newest one below a path, to another number of ranks.
+
+    The original is put aside; the same command then goes on with --ranks N.
+
+    Example: folio checkpoint convert artifacts/pretrain-0123456789ab --ranks 4
+    """
+    from pipeline.training import conversion
+
+    newest = _found(path)[-1]
+    aside = conversion.convert(newest, ranks)
+    typer.echo(f"{newest} is for {ranks} ranks now; the original is {aside}")
+
+
 def _found(path: Path) -> list[Path]:
     from pipeline.training.checkpoints import RECEIPT, checkpoints_in
 

@@ -206,7 +206,8 @@ def refuse_other_training(folder: Path, saved: Mapping[str, Any], current: Mappi
     differences = ", ".join(f"{key} {saved.get(key)} -> {current.get(key)}" for key in changed)
     remedy = "Change it back, or delete the checkpoints to train from the beginning."
     if changed == ["world_size"]:
-        remedy = f"Use {saved.get('world_size')} ranks (folio run --ranks), or delete the checkpoints to start over."
+        command = f"folio checkpoint convert {folder} --ranks {current.get('world_size')}"
+        remedy = f"Use {saved.get('world_size')} ranks, or run: {command}"
     raise ResumeError(f"{folder} belongs to a different training: {differences}.", remedy=remedy)
 
 
