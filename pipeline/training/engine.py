@@ -13,7 +13,6 @@ and its gradient is that of the mean over all counted targets of all ranks and m
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import logging
 import math
@@ -51,9 +50,6 @@ class Engine:
         self.device = torch.device(world.device)
         self._highest = IMPLAUSIBLE * math.log(model.shape.vocab_size)
         self._deepspeed = _initialize(model, optimizer, settings, world)
-        from pipeline.training.rank_files import RankFiles
-
-        self._files = self._deepspeed.checkpoint_engine = RankFiles(world.rank)
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # nats and count of this rank's step
         self._step = 0
 
@@ -72,17 +68,17 @@ class Engine:
         """Add one micro-batch's gradients; the last one of a step reduces them over the ranks."""
         self._left -= 1
         self._deepspeed.set_gradient_accumulation_boundary(self._left == 0)
-        loss = self._forward(inputs, targets)
+        nats, count = self._forward(inputs, targets)
+        nats = nats * fault.strike("backward", rank=self.world.rank, step=self._step)
         self._counting.wait()
         with torch.no_grad():
-            self._sums[0] += loss.nats
-            self._sums[1] += loss.count
-            plausible = loss.nats <= self._highest * loss.count  # false for nan, too
+            self._sums[0] += nats
+            self._sums[1] += count
+            plausible = nats <= self._highest * count  # false for nan, too
             # DeepSpeed averages over ranks: undo that, the mean is over tokens. A bad loss becomes nan, so that it
             # reaches the gradient norm that all ranks look at before the update.
             scale = torch.where(plausible, self.world.world_size / self._count, math.nan)
-        factor = fault.strike("backward", rank=self.world.rank, step=self._step)
-        self._deepspeed.backward(loss.nats * scale * factor, scale_wrt_gas=False)
+        self._deepspeed.backward(nats * scale, scale_wrt_gas=False)
 
     def step(self, stop: bool = False) -> Outcome:
         """Update the weights, unless the loss or gradient of any rank is not finite: then no rank does. Collective."""
@@ -142,15 +138,14 @@ class Engine:
 
         Raises OSError if this rank could not write, after all ranks are through.
         """
-        self._files.begin(step)
+        files = self._deepspeed.checkpoint_engine
+        files.begin(step)
         # Without the key DeepSpeed cannot convert the checkpoint to another number of ranks.
         notes: dict[str, Any] = {"universal_checkpoint_info": {}}
         self._deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, client_state=notes, save_latest=False)
-        if isinstance(self._files.failure, OSError):
-            raise self._files.failure
-        if self._files.failure is not None:
-            raise OSError(errno.EIO, str(self._files.failure)) from self._files.failure
-        return self._files.written
+        if files.failure is not None:
+            raise files.failure
+        return list(files.written)
 
     def load(self, folder: Path, *, universal: bool = False) -> None:
         """Take over the state that ranks of the same ZeRO stage and dtype wrote, as many as now unless it is universal.
@@ -186,6 +181,9 @@ def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
         config = deepspeed_config(settings)
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
+        from pipeline.training.rank_files import RankFiles
+
+        engine.checkpoint_engine = RankFiles(world.rank)
     # DeepSpeed (0.19.8) prepares bf16 stage 0 by a first Adam step on zero gradients, which would halve the real first
     # one. The state is made anew where it is missing.
     if settings.zero == 0:

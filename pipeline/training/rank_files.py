@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
         self.rank = rank
         self.step = 0
         self.written: list[Path] = []
-        self.failure: Exception | None = None
+        self.failure: OSError | None = None
 
     def save(self, state_dict: Any, path: str) -> None:
         if self.failure is not None:
@@ -40,8 +41,10 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
                 torch.save(state_dict, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        except OSError as error:
             self.failure = error
+        except RuntimeError as error:  # torch's archive writer wraps what the disk said
+            self.failure = OSError(errno.EIO, str(error))
         self.written.append(Path(path))
 
     def load(self, path: str, map_location: Any = None) -> Any:
