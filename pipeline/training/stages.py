@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from pipeline.training.cluster import run_hosts
 from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
 from pipeline.training.world import in_external_world
+
+LEAST_FREE_BYTES = 1_000_000  # for what ranks say about themselves; a checkpoint's room is asked for when it is written
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -31,6 +35,8 @@ def train(job: Job) -> dict[str, Any]:
     """Do the job on the ranks there are: those that somebody else started, the hostfile's, or new ones here."""
     forget(job)
     job.write()
+    if shutil.disk_usage(job.folder).free < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), job.folder)
     if in_external_world():
         from pipeline.training import crew
 

@@ -32,7 +32,7 @@ report: {{resamples: 200, sample_tokens: 20}}
 launch: {{ranks: 2, threads: 1, workers: 2}}
 """
 STAGES = ("target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report")
-SECONDS = 240
+SECONDS = 400
 
 
 @pytest.fixture(scope="module")
