@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt.model import GPT, Cache, GPTShape, ShapeError
+from gpt.model import GPT, Cache, FeedForward, GPTShape, ShapeError
 
 TINY = GPTShape(vocab_size=17, layers=2, width=16, heads=4, context=8)
 MODERN = replace(TINY, position="rope", norm="rmsnorm", activation="relu2", qk_norm=True, bias=False)
@@ -119,6 +119,24 @@ def test_every_option_changes_the_logits(change: dict[str, object]) -> None:
     changed.load_state_dict(fitting, strict=False)
     tokens = tokens_of(TINY)
     assert not torch.allclose(plain(tokens), changed(tokens), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("activation", "up", "expected"),
+    [
+        ("relu", [[1.0]], [0.0, 2.0]),
+        ("gelu", [[1.0]], [-0.158808, 1.954598]),  # the tanh form; the exact one is -0.158655 and 1.954500
+        ("relu2", [[1.0]], [0.0, 4.0]),
+        ("swiglu", [[1.0], [3.0]], [0.806824, 10.569565]),  # x / (1 + exp(-x)) times 3 x
+    ],
+)
+def test_activations_of_minus_one_and_two(activation: str, up: list[list[float]], expected: list[float]) -> None:
+    feed_forward = FeedForward(GPTShape(2, 1, 1, 1, 1, hidden=1, activation=activation, bias=False))
+    feed_forward.up.weight.data = torch.tensor(up)
+    feed_forward.down.weight.data = torch.ones(1, 1)
+    torch.testing.assert_close(
+        feed_forward(torch.tensor([[-1.0], [2.0]])).flatten(), torch.tensor(expected), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_dropout_acts_in_training_only() -> None:

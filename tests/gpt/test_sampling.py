@@ -34,7 +34,7 @@ def prompt(length: int, batch: int = 2) -> torch.Tensor:
         ({"top_p": 0.75}, [0, 4 / 9, 2 / 9, 3 / 9]),
         ({"top_p": 1e-6}, [0, 1, 0, 0]),
         ({"top_p": 1.0}, [0.1, 0.4, 0.2, 0.3]),
-        ({"top_k": 3, "top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),  # of the three kept, 4/9 is not enough
+        ({"top_k": 3, "top_p": 0.42}, [0, 1, 0, 0]),  # of the three kept it has 4/9, of all only 0.4
     ],
     ids=str,
 )
@@ -98,6 +98,11 @@ def test_sampled_frequencies_follow_the_probabilities() -> None:
     drawn = generate(model, start.expand(4000, 2), 1, generator=torch.Generator().manual_seed(0))[:, -1]
     frequencies = drawn.bincount(minlength=17) / 4000
     torch.testing.assert_close(frequencies, probabilities(model(start)[:, -1])[0], atol=0.03, rtol=0.0)
+
+
+def test_dropout_does_not_disturb_samples() -> None:
+    model, noisy = lively(ROPE), lively(replace(ROPE, dropout=0.5)).train()
+    assert torch.equal(generate(model, prompt(2), 6, temperature=0), generate(noisy, prompt(2), 6, temperature=0))
 
 
 def test_sampling_leaves_training_mode_as_it_was() -> None:
