@@ -16,10 +16,10 @@ from pipeline.tokens.shard import Rows, ShardInfo, write_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.job import Job
 
-MODEL = {"layers": 2, "width": 32, "heads": 2, "context": 16}
+MODEL: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "context": 16}
 COMMON = {"batch_tokens": 128, "micro_batch": 2, "evaluate_every": 4, "save_every": 4, "warmup": 0.1}
 SECTIONS: dict[str, Any] = {
-    "pretrain": (Pretrain, {"tokens": 128 * 12, "evaluate_tokens": 256, "learning_rate": 1e-2}),
+    "pretrain": (Pretrain, {"tokens": 128 * 8, "evaluate_tokens": 128, "learning_rate": 1e-2}),
     "scratch": (Scratch, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
     "finetune": (Finetune, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
 }
@@ -46,14 +46,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"tokenizer": str(root / "tokenizer"), "shards": str(root / "shards")}
 
 
-@pytest.fixture
-def job_of(inputs: dict[str, str], tmp_path: Path) -> Callable[..., Job]:
-    """job_of(stage, folder name, **changes to its section): a small job; `more_inputs` adds input folders."""
+@pytest.fixture(scope="session")
+def job_in(inputs: dict[str, str]) -> Callable[..., Job]:
+    """job_in(folder, stage, **changes to its section): a small job; `more_inputs` adds input folders."""
 
-    def make(stage: str, name: str = "run", more_inputs: dict[str, str] | None = None, **changes: Any) -> Job:
+    def make(folder: Path, stage: str, more_inputs: dict[str, str] | None = None, **changes: Any) -> Job:
         kind, defaults = SECTIONS[stage]
         section = kind(**{**COMMON, **defaults, **changes}).model_dump(mode="json")
-        folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         job = Job(
             stage=stage,

@@ -15,19 +15,21 @@ from pipeline.training.weights import load_model
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_chain_of_training_stages_leaves_weights_and_trials(job_of: Callable[..., Job], ranks: int) -> None:
-    pretrain = job_of("pretrain", "pretrain")
+def test_chain_of_training_stages_leaves_weights_and_trials(
+    job_in: Callable[..., Job], tmp_path: Path, ranks: int
+) -> None:
+    pretrain = job_in(tmp_path / "pretrain", "pretrain")
     counts = run_ranks(pretrain, ranks)
 
     folder = Path(pretrain.folder)
-    assert counts["steps"] == 12
-    assert counts["tokens"] == 12 * 128
+    assert counts["steps"] == 8
+    assert counts["tokens"] == 8 * 128
     model = load_model(folder / "model.safetensors", folder / "model.json")
     assert sum(parameter.numel() for parameter in model.parameters()) == counts["parameters"]
-    assert [line["step"] for line in read_metrics(folder) if "seconds" in line] == list(range(1, 13))
+    assert [line["step"] for line in read_metrics(folder) if "seconds" in line] == list(range(1, 9))
 
     for stage in ("scratch", "finetune"):
-        job = job_of(stage, stage, more_inputs={"pretrain": str(folder)})
+        job = job_in(tmp_path / stage, stage, more_inputs={"pretrain": str(folder)})
         counts = run_ranks(job, ranks)
         trials = Path(job.folder) / "trials"
         chosen = counts["learning_rate"]

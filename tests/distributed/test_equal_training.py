@@ -1,0 +1,142 @@
+"""Whatever the ZeRO stage, the number of ranks and the interruptions: the same training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from gpt.model import GPT
+from pipeline.errors import EnvironmentFault, RankLost
+from pipeline.graph.config import Pretrain
+from pipeline.graph.manifest import sha256_of
+from pipeline.tokens.batches import Batches
+from pipeline.training.checkpoints import checkpoints_in
+from pipeline.training.ground import Ground
+from pipeline.training.job import Job
+from pipeline.training.launch import run_ranks
+from pipeline.training.metrics import read_metrics
+from pipeline.training.optimizer import adamw
+from pipeline.training.recipe import Geometry, Recipe
+
+EVERY_VARIANT = "tests.distributed.bodies:every_variant"
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
+    **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
+}
+STEPS = 8
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(scope="module")
+def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """straight(ranks): the folder in which so many ranks trained every variant without interruption, done once."""
+    done: dict[int, Path] = {}
+
+    def train(ranks: int) -> Path:
+        if ranks not in done:
+            job = all_variants(job_in(tmp_path_factory.mktemp(f"ranks-{ranks}"), "pretrain", keep_checkpoints=9))
+            run_ranks(job, ranks)
+            done[ranks] = Path(job.folder)
+        return done[ranks]
+
+    return train
+
+
+def all_variants(job: Job) -> Job:
+    job = replace(job.with_body(EVERY_VARIANT), slice=job.slice | {"variants": VARIANTS})
+    job.write()
+    return job
+
+
+def losses(folder: Path) -> list[str]:
+    """Every training loss, to the last bit."""
+    return [line["train_nats_per_token"].hex() for line in read_metrics(folder) if "seconds" in line]
+
+
+def plain_losses(job: Job) -> list[float]:
+    """The same training as one would write it in PyTorch: one process, one batch, no DeepSpeed."""
+    section, ground = Pretrain.model_validate(job.slice["pretrain"]), Ground.of(job)
+    geometry = Geometry.of("pretrain", section, context=ground.shape.context, world_size=1)
+    steps = section.tokens // section.batch_tokens
+    recipe = Recipe.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry)
+    batches = Batches(ground.corpus(), batch_samples=geometry.batch_samples, seed=section.seed)
+    model = GPT(ground.shape).initialize(section.seed)
+    optimizer = adamw(model, section)
+    found = []
+    for step in range(steps):
+        [(inputs, targets)] = batches.of_step(step, rank=0, world_size=1, micro_batch=geometry.batch_samples)
+        nats, count = model(torch.from_numpy(inputs), torch.from_numpy(targets))
+        (nats / count).backward()
+        clip_grad_norm_(model.parameters(), section.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.schedule.rate(step)
+        optimizer.step()
+        optimizer.zero_grad()
+        found.append(float(nats.detach() / count))
+    return found
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_losses_are_those_of_a_plain_loop(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, variant: str, ranks: int
+) -> None:
+    expected = plain_losses(job_in(tmp_path, "pretrain"))
+    actual = [float.fromhex(loss) for loss in losses(straight(ranks) / variant)]
+    assert len(actual) == STEPS
+    # The learning rate is high and the clipping active, so an error in either shows at once.
+    assert actual == pytest.approx(expected, rel=1e-5 if "fp32" in variant else 2e-2)
+
+
+@pytest.fixture(scope="module")
+def resumed(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Two ranks that went on, in new processes, from the first checkpoint of every variant."""
+    job = all_variants(job_in(tmp_path_factory.mktemp("resumed"), "pretrain", keep_checkpoints=9))
+    for variant in VARIANTS:
+        folder = Path(job.folder) / variant
+        shutil.copytree(straight(2) / variant, folder)
+        (folder / "model.safetensors").unlink()
+        for later in checkpoints_in(folder / "checkpoints")[1:]:
+            shutil.rmtree(later)
+    run_ranks(job, 2)
+    yield Path(job.folder)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resumed_training_is_equal_to_the_last_bit(
+    straight: Callable[[int], Path], resumed: Path, variant: str
+) -> None:
+    assert losses(resumed / variant) == losses(straight(2) / variant)
+    for name in ("model.safetensors", "model.json"):
+        assert sha256_of(resumed / variant / name) == sha256_of(straight(2) / variant / name)
+
+
+def test_training_survives_ranks_that_end_while_they_save(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_in(tmp_path, "pretrain")
+    for fault, error, committed in [
+        ("save:1:4:kill", RankLost, []),
+        ("commit:0:4:kill", RankLost, []),
+        ("after_commit:1:4:kill", RankLost, ["step-00000004"]),
+        ("save:1:8:enospc", EnvironmentFault, ["step-00000004"]),
+    ]:
+        monkeypatch.setenv("FOLIO_FAULT", fault)
+        with pytest.raises(error):
+            run_ranks(job, 2)
+        assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == committed
+    monkeypatch.delenv("FOLIO_FAULT")
+    run_ranks(job, 2)
+    reference = straight(2) / "zero-1-fp32"
+    assert losses(tmp_path) == losses(reference)
+    assert sha256_of(tmp_path / "model.safetensors") == sha256_of(reference / "model.safetensors")
+    assert list((tmp_path / "checkpoints").glob("*.tmp")) == []
