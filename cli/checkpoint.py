@@ -23,7 +23,7 @@ def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
 
     Example: folio checkpoint list artifacts/pretrain-0123456789ab
     """
-    from pipeline.graph.quantities import readable_bytes, readable_count
+    from pipeline.graph.quantities import counted, readable_bytes, readable_count
     from pipeline.training.checkpoints import read_receipt
 
     for folder in _found(path):
@@ -33,8 +33,8 @@ def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
             typer.echo(json.dumps({"path": str(folder), "bytes": size, **receipt.model_dump(exclude={"files"})}))
             continue
         loss = "" if receipt.nats_per_token is None else f"{receipt.nats_per_token:.4f} nats/token  "
-        ranks = receipt.identity.get("world_size")
-        typer.echo(f"{folder}  {readable_count(receipt.tokens)} tokens  {loss}{ranks} ranks  {readable_bytes(size)}")
+        ranks = counted(receipt.identity["world_size"], "rank")
+        typer.echo(f"{folder}  {readable_count(receipt.tokens)} tokens  {loss}{ranks}  {readable_bytes(size)}")
 
 
 @app.command()
@@ -66,11 +66,12 @@ def convert(
 
     Example: folio checkpoint convert artifacts/pretrain-0123456789ab --ranks 4
     """
+    from pipeline.graph.quantities import counted
     from pipeline.training import conversion
 
     newest = _found(path)[-1]
     aside = conversion.convert(newest, ranks)
-    typer.echo(f"{newest} is for {ranks} ranks now; the original is {aside}")
+    typer.echo(f"{newest} is for {counted(ranks, 'rank')} now; the original is {aside}")
 
 
 def _found(path: Path) -> list[Path]:

@@ -16,6 +16,8 @@ from pipeline.graph.config import Config
 from pipeline.graph.stages import NAMES, STAGES
 
 if TYPE_CHECKING:
+    from pipeline.graph.runner import Selection
+    from pipeline.graph.store import Store
     from pipeline.graph.work import Artifact
 
 StageName = Annotated[str | None, typer.Option(metavar="STAGE", help=f"One of {', '.join(NAMES)}.")]
@@ -58,20 +60,30 @@ def run(
     _run(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
 
 
-def plan(config: ConfigPath, settings: Settings = None, ranks: Ranks = None, as_json: AsJson = False) -> None:
-    """Show what would run, why, and whether it fits; touches nothing.
+def plan(
+    config: ConfigPath,
+    settings: Settings = None,
+    ranks: Ranks = None,
+    hostfile: Hostfile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would run, why, and whether it fits.
+
+    Touches nothing.
 
     Example: folio plan configs/shakespeare-cpu.yaml --ranks 2
     """
     from pipeline.graph import plan as planning
+    from pipeline.graph.runner import Selection
     from pipeline.graph.store import Store
 
-    made = planning.plan(config_of(config, settings, ranks), Store.from_environment())
+    checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
+    made = planning.plan(checked, store, _checked_ranks(checked, store, Selection()))
     typer.echo(json.dumps(made.as_json(), indent=1) if as_json else made.as_text())
 
 
 def status(config: ConfigPath, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Show the state of each stage, and the progress of a running one.
+    """Show each stage's state, with live progress.
 
     Example: folio status configs/demo.yaml
     """
@@ -88,7 +100,7 @@ def verify(
     settings: Settings = None,
     quick: Annotated[bool, typer.Option(help="Compare sizes only.")] = False,
 ) -> None:
-    """Hash every artifact of a run again and name each damaged file.
+    """Hash every artifact again; name damaged files.
 
     Example: folio verify configs/demo.yaml
     """
@@ -128,10 +140,23 @@ def _run(config: Config, first: str, last: str) -> None:
     from pipeline.graph.store import Store
     from pipeline.training.world import in_external_world
 
-    chain = partial(runner.run, config, Store.from_environment(), runner.Selection(first, last))
+    store, selection = Store.from_environment(), runner.Selection(first, last)
+    _checked_ranks(config, store, selection)
+    chain = partial(runner.run, config, store, selection)
     artifacts = _together(config, chain) if in_external_world() else chain()
     if artifacts and last in artifacts:
         typer.echo(_result(artifacts[last].folder, last))
+
+
+def _checked_ranks(config: Config, store: Store, selection: Selection) -> int:
+    """How many ranks would train. Raises ConfigError if they could not do an unfinished stage, whatever the data."""
+    from pipeline.graph.runner import unfinished
+    from pipeline.training.preflight import num_ranks, refuse_impossible
+
+    training = [stage.name for stage in unfinished(config, store, selection) if stage.trains]
+    ranks = num_ranks(config.launch) if training else 1
+    refuse_impossible(config, training, ranks)
+    return ranks
 
 
 def _together(config: Config, chain: Callable[[], dict[str, Artifact]]) -> dict[str, Artifact]:

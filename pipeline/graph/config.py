@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gpt.shape import GPTShape
 from pipeline.graph.quantities import Bytes, Count, Real, Share
 
 
@@ -131,6 +132,16 @@ class Model(Section):
     qkv_bias: bool | None = None  # default: as bias; the lecture's model has biases everywhere but here
     tie_embeddings: bool = True
     dropout: Share = 0.0
+
+    @model_validator(mode="after")
+    def _sizes_that_fit(self) -> Model:
+        self.shape(vocab_size=1)
+        return self
+
+    def shape(self, vocab_size: int, dropout: float | None = None) -> GPTShape:
+        """The model with a vocabulary. Raises ShapeError, a ValueError, if the sizes do not fit together."""
+        changes = {} if dropout is None else {"dropout": dropout}
+        return GPTShape(vocab_size=vocab_size, **{**self.model_dump(), **changes})
 
 
 class Training(Section):

@@ -71,7 +71,7 @@ def _read(path: Path) -> str:
             raise ConfigError(f"{path} has {size:,} bytes; a config has at most {MAX_BYTES:,}.", remedy="Is it data?")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = sorted(str(found) for found in path.parent.glob("*.yaml"))
+        known = sorted(str(found) for found in path.parent.glob("[!.]*.yaml"))
         remedy = (
             f"Here are {', '.join(known)}." if known else "Give the path of a YAML file, such as configs/demo.yaml."
         )
@@ -116,7 +116,7 @@ def _describe(mistake: Any, where: str, node: Any) -> str:
         close = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(_known_keys(location[:-1]))}."
         return f"{place}: unknown key {name}{hint}"
-    return f"{place}: {name}: {mistake['msg'].removeprefix('Value error, ')}."
+    return f"{place}: {name}: {mistake['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 
 def _is_branch(part: str | int) -> bool:

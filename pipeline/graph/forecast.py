@@ -8,6 +8,7 @@ ranks. Activations are counted for one micro-batch. Seconds follow from a matrix
 from __future__ import annotations
 
 import glob
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ import torch
 
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
-from pipeline.graph.config import Arm, Config, Model, Pretrain, Training
+from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
+ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
 EFFICIENCY = 0.6  # of a large matrix product that training reaches; measured on two cores in docs/results/bench.md
 ZERO_STAGES = (0, 1, 2, 3)
@@ -38,14 +40,13 @@ class Need:
     memory_bytes: tuple[int, ...]
 
 
-def shape_of(model: Model, vocab_size: int) -> GPTShape:
-    """The model of a config with a vocabulary."""
-    return GPTShape(vocab_size=vocab_size, **model.model_dump())
+def vocabulary(tokenizer: Tokenizer) -> int:
+    """Size of the vocabulary before it is made; of characters a guess."""
+    return tokenizer.vocab_size if tokenizer.kind == "bpe" else ENGLISH_CHARACTERS
 
 
-def training_need(stage: str, config: Config, ranks: int) -> Need:
+def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
     """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
-    shape = shape_of(config.model, config.tokenizer.vocab_size)
     settings: Training = getattr(config, stage)
     tokens, trials = _tokens(settings)
     parameters = num_parameters(shape)
@@ -105,14 +106,16 @@ def _source_bytes(pattern: str | None, limit: int | None) -> int | None:
 
 
 def matrix_flops_per_second(dtype: str) -> float:
-    """Speed of a large matrix product on this machine now, all cores (or one GPU), in about a tenth of a second."""
+    """Speed of a large matrix product on this machine, all cores (or one GPU): the best of a few tenths of a second,
+    because what else runs now need not run for as long as the training does.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.float32 if dtype == "fp32" else torch.bfloat16
     size = 4096 if device == "cuda" else 512
     matrix = torch.randn(size, size, device=device, dtype=kind)
-    repeats, started = 0, time.perf_counter()
-    while time.perf_counter() - started < 0.1:
-        product = matrix @ matrix
-        repeats += 1
-    product.sum().item()  # waits for the device
-    return 2.0 * size**3 * repeats / (time.perf_counter() - started)
+    fastest, started = math.inf, time.perf_counter()
+    while time.perf_counter() - started < 0.3:
+        begun = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()  # waits for the device
+        fastest = min(fastest, time.perf_counter() - begun)
+    return 2.0 * size**3 / fastest

@@ -6,15 +6,17 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from gpt.counts import num_parameters
+from gpt.shape import GPTShape
 from pipeline.graph import forecast
 from pipeline.graph.config import Config, Training
-from pipeline.graph.quantities import readable_bytes, readable_count, readable_seconds
+from pipeline.graph.quantities import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.graph.stages import Stage, fingerprints, identity, inputs_of, stages_of
 from pipeline.graph.store import Store
 
@@ -50,38 +52,35 @@ class RunPlan:
         return asdict(self)
 
     def as_text(self) -> str:
-        head = f"{self.run}: {readable_count(self.parameters)} parameters, {self.ranks} rank{'s' * (self.ranks > 1)}"
+        head = f"{self.run}: {readable_count(self.parameters)} parameters, {counted(self.ranks, 'rank')}"
         lines = [head, *(_line(stage) for stage in self.stages), *_memory_table(self), _total(self.stages)]
         lines += [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
         return "\n".join(lines)
 
 
-def plan(config: Config, store: Store) -> RunPlan:
-    """What `folio run` would do now."""
-    ranks = config.launch.ranks or 1
+def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
+    """What `folio run` would do now, with so many ranks."""
     found = fingerprints(config)
-    rates = _Rates(config)
-    stages = tuple(_stage_plan(stage, config, store, found, ranks, rates) for stage in stages_of(config))
-    shape = forecast.shape_of(config.model, config.tokenizer.vocab_size)
+    shape = _shape(config, store, found)
+    stages = tuple(_stage_plan(stage, config, store, found, ranks, shape) for stage in stages_of(config))
     return RunPlan(config.name, ranks, stages, num_parameters(shape), _obstacles(stages, ranks, store.root))
 
 
-class _Rates:
-    """Floating-point operations per second by dtype, timed once and only if something will train."""
+def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
+    """The model, with the vocabulary of the finished tokenizer or else the expected one."""
+    tokenizer = store.finished("tokenizer", found["tokenizer"])
+    counts = tokenizer.manifest.counts if tokenizer else {}
+    return config.model.shape(counts.get("vocab_size", forecast.vocabulary(config.tokenizer)))
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self._measured: dict[str, float] = {}
 
-    def flops_per_second(self, stage: str) -> float:
-        dtype = getattr(self.config, stage).dtype
-        if dtype not in self._measured:
-            self._measured[dtype] = forecast.matrix_flops_per_second(dtype) * forecast.EFFICIENCY
-        return self._measured[dtype]
+@cache
+def _flops_per_second(dtype: str) -> float:
+    """What training reaches; timed once, and only if something will train."""
+    return forecast.matrix_flops_per_second(dtype) * forecast.EFFICIENCY
 
 
 def _stage_plan(
-    stage: Stage, config: Config, store: Store, found: Mapping[str, str], ranks: int, rates: _Rates
+    stage: Stage, config: Config, store: Store, found: Mapping[str, str], ranks: int, shape: GPTShape
 ) -> StagePlan:
     folder = str(store.folder(stage.name, found[stage.name]))
     artifact = store.finished(stage.name, found[stage.name])
@@ -93,9 +92,9 @@ def _stage_plan(
     if not stage.trains:
         seconds, disk = _text_need(stage.name, config)
         return StagePlan(stage.name, state, reason, folder, seconds, disk)
-    need = forecast.training_need(stage.name, config, ranks)
-    seconds = need.flops / rates.flops_per_second(stage.name)
+    need = forecast.training_need(stage.name, config, shape, ranks)
     settings: Training = getattr(config, stage.name)
+    seconds = need.flops / _flops_per_second(settings.dtype)
     return StagePlan(
         stage.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
     )
@@ -152,7 +151,7 @@ def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path) -> tuple[s
         if stage.memory_bytes_per_rank is not None and stage.zero is not None:
             need = stage.memory_bytes_per_rank[stage.zero] * min(ranks, _ranks_per_memory())
             if need > memory:
-                where = f"{stage.stage} with ZeRO {stage.zero} on {ranks} ranks"
+                where = f"{stage.stage} with ZeRO {stage.zero} on {counted(ranks, 'rank')}"
                 found.append(f"{where} needs {readable_bytes(need)}, {readable_bytes(memory)} available.")
     return tuple(found)
 
@@ -202,4 +201,4 @@ def _total(stages: tuple[StagePlan, ...]) -> str:
     ahead = [stage for stage in stages if stage.state != "done"]
     seconds = sum(stage.seconds or 0 for stage in ahead)
     disk = sum(stage.disk_bytes or 0 for stage in ahead)
-    return f"to do: {len(ahead)} stages, about {readable_seconds(seconds)} and {readable_bytes(disk)}"
+    return f"to do: {counted(len(ahead), 'stage')}, about {readable_seconds(seconds)} and {readable_bytes(disk)}"

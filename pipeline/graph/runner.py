@@ -64,6 +64,14 @@ def run(config: Config, store: Store, selection: Selection = Selection()) -> dic
     return artifacts
 
 
+def unfinished(config: Config, store: Store, selection: Selection = Selection()) -> list[Stage]:
+    """The stages of the selection that `run` would do."""
+    found = fingerprints(config)
+    return [
+        stage for stage in stages_of(config) if stage in selection and not store.finished(stage.name, found[stage.name])
+    ]
+
+
 def execute(stage: Stage, config: Config, store: Store, artifacts: Mapping[str, Artifact]) -> Artifact:
     """Do one stage and write its receipt. Raises DataError if one of its inputs is not finished."""
     needed = inputs_of(stage, config)

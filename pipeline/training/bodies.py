@@ -8,14 +8,13 @@ from typing import Any, cast
 
 from gpt.counts import num_parameters
 from gpt.model import GPT, GPTShape
-from pipeline.errors import ConfigError
 from pipeline.graph.config import Arm, Pretrain
 from pipeline.graph.progress import Progress
 from pipeline.tokens.batches import Batches
 from pipeline.training.ground import Ground
 from pipeline.training.job import Job
 from pipeline.training.metrics import mean, read_metrics
-from pipeline.training.recipe import Geometry, Recipe
+from pipeline.training.recipe import Geometry, Recipe, pretraining_steps
 from pipeline.training.run import LAST, Run, carry_out
 from pipeline.training.state import State
 from pipeline.training.trials import Result, Trial, discard, run_trials
@@ -37,18 +36,18 @@ def pretrain(job: Job, world: World, progress: Progress) -> dict[str, Any]:
     section, folder, ground = cast(Pretrain, job.recipe), Path(job.folder), Ground.of(job)
     context = ground.shape.context
     geometry = Geometry.of(job.stage, section, context=context, world_size=world.world_size)
-    steps = section.tokens // section.batch_tokens
-    if steps < 1:
-        raise ConfigError(
-            f"pretrain.tokens is {section.tokens:,}, less than one batch of {section.batch_tokens:,} tokens.",
-            remedy="Raise pretrain.tokens or lower pretrain.batch_tokens.",
-        )
     validation = ground.stream("corpus/validation-*.arrow")
     run = Run(
         label=job.stage,
         section=section,
         deepspeed=job.slice["deepspeed"],
-        recipe=Recipe.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry),
+        recipe=Recipe.of(
+            section,
+            steps=pretraining_steps(section),
+            peak=section.learning_rate,
+            seed=section.seed,
+            geometry=geometry,
+        ),
         batches=Batches(ground.corpus(), batch_samples=geometry.batch_samples, seed=section.seed),
         windows=Windows.spread_over(validation, num_tokens=section.evaluate_tokens, context=context),
         folder=folder,
@@ -80,7 +79,7 @@ def train_arm(job: Job, world: World, progress: Progress) -> dict[str, Any]:
             section, steps=section.max_steps, peak=rate, seed=seed, geometry=geometry, patience=section.patience
         )
         run = Run(
-            label=trial.name,
+            label=f"{trial.name} ({_place_of(trial, section)})",
             section=section,
             deepspeed=job.slice["deepspeed"],
             recipe=recipe,
@@ -91,7 +90,9 @@ def train_arm(job: Job, world: World, progress: Progress) -> dict[str, Any]:
             identity=ground.identity(world, learning_rate=rate, seed=seed),
             trial=trial.name,
         )
-        carry_out(run, first_model(ground, seed), world, progress)
+        state = carry_out(run, first_model(ground, seed), world, progress)
+        if world.leads and state.best_step is not None:
+            progress.say(f"{trial.name}: best {state.best_nats_per_token:.4f} nats/token at step {state.best_step:,}")
 
     grid, chosen = run_trials(folder, section.learning_rates, section.seeds, carry_out_trial)
     if not world.leads:
@@ -109,6 +110,14 @@ def first_model(ground: Ground, seed: int) -> GPT:
     pretrained = ground.job.input("pretrain")
     load_weights(pretrained / WEIGHTS, model)
     return model
+
+
+def _place_of(trial: Trial, section: Arm) -> str:
+    """Where the trial stands among the arm's, as "2 of 5"."""
+    rates, seeds = section.learning_rates, section.seeds
+    first = trial.seed == seeds[0]
+    place = rates.index(trial.learning_rate) if first else len(rates) + seeds.index(trial.seed) - 1
+    return f"{place + 1} of {len(rates) + len(seeds) - 1}"
 
 
 def _pretrain_counts(run: Run, shape: GPTShape, state: State) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
 from pipeline.graph.manifest import FileEntry, damaged_files, sha256_of, write_atomically
-from pipeline.graph.quantities import readable_bytes
+from pipeline.graph.quantities import counted, readable_bytes
 from pipeline.training import fault
 from pipeline.training.engine import Engine
 from pipeline.training.ranks import from_leader, gathered
@@ -207,7 +207,7 @@ def refuse_other_training(folder: Path, saved: Mapping[str, Any], current: Mappi
     remedy = "Change it back, or delete the checkpoints to train from the beginning."
     if changed == ["world_size"]:
         command = f"folio checkpoint convert {folder} --ranks {current.get('world_size')}"
-        remedy = f"Use {saved.get('world_size')} ranks, or run: {command}"
+        remedy = f"Use {counted(saved['world_size'], 'rank')}, or run: {command}"
     raise ResumeError(f"{folder} belongs to a different training: {differences}.", remedy=remedy)
 
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from gpt.model import GPTShape, ShapeError
-from pipeline.errors import ConfigError, DataError
+from gpt.model import GPTShape
+from pipeline.errors import DataError
 from pipeline.graph.stages import identity
 from pipeline.tokens.batches import Mixture, corpus_mixture
 from pipeline.tokens.shard import TokenStream
@@ -26,14 +26,9 @@ class Ground:
 
     @classmethod
     def of(cls, job: Job, *, dropout: float | None = None) -> Ground:
-        """Raises ConfigError if the model's sizes do not fit together."""
+        """Raises DataError if the tokenizer is missing or damaged."""
         tokenizer = load_tokenizer(job.input("tokenizer"))
-        fields = job.model.model_dump() | ({} if dropout is None else {"dropout": dropout})
-        try:
-            shape = GPTShape(vocab_size=tokenizer.vocab_size, **fields)
-        except ShapeError as error:
-            raise ConfigError(f"model: {error}", remedy="Change the model's sizes.") from None
-        return cls(job, shape, tokenizer.sha256)
+        return cls(job, job.model.shape(tokenizer.vocab_size, dropout), tokenizer.sha256)
 
     def stream(self, pattern: str) -> TokenStream:
         """The shards below the shards stage's folder that match, as one row of tokens."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 
 from pipeline.errors import Diverged, Preempted
+from pipeline.graph.quantities import counted
 from pipeline.training import fault
 from pipeline.training.engine import Engine, MicroBatch
 from pipeline.training.pulse import pulse
@@ -93,7 +94,7 @@ def refuse_divergence(recipe: Recipe, state: State) -> None:
     if state.skipped_in_a_row <= recipe.skip_limit:
         return
     raise Diverged(
-        f"Training diverged: loss or gradient was not finite at {state.skipped_in_a_row} steps in a row, "
+        f"Training diverged: loss or gradient was not finite at {counted(state.skipped_in_a_row, 'step')} in a row, "
         f"up to step {state.step:,}.",
         remedy="Lower the learning rate, or raise warmup; `folio data show` names the documents of a step.",
     )

@@ -34,6 +34,7 @@ class Metrics:
         self, folder: Path, task: Task, state: State, *, trial: str = "", samples_of: Callable[[int], Sequence[Any]]
     ) -> None:
         self._path, self._trial, self._task, self._samples_of = folder / METRICS, trial, task, samples_of
+        self._evaluated = ""
         _cut(self._path, trial, state.step)
         self._file: TextIO = self._path.open("a", encoding="utf-8", buffering=1)
         self._events = EventFileWriter(str(folder / TENSORBOARD / trial), flush_secs=10)
@@ -56,10 +57,11 @@ class Metrics:
                 f"{METRICS} names its samples."
             )
         self._write(state, line)
-        self._task.advance(1, f"loss {outcome.nats_per_token:.3f}  {rate:,.0f} tokens/s")
+        self._task.advance(1, f"loss {outcome.nats_per_token:.3f}{self._evaluated}  {rate:,.0f} tokens/s")
 
     def evaluation(self, state: State, nats_per_token: float) -> None:
         self._write(state, {"evaluation_nats_per_token": _finite(nats_per_token)})
+        self._evaluated = f" ({nats_per_token:.3f} on held-out text)"
 
     def close(self) -> None:
         self._file.close()

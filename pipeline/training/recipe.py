@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from pipeline.errors import ConfigError
-from pipeline.graph.config import Training
+from pipeline.graph.config import Pretrain, Training
 from pipeline.training.schedule import Schedule
 
 
@@ -41,6 +41,17 @@ class Geometry:
     @property
     def batch_samples(self) -> int:
         return self.world_size * self.accumulation * self.micro_batch
+
+
+def pretraining_steps(section: Pretrain) -> int:
+    """Whole batches in `pretrain.tokens`. Raises ConfigError if there is none."""
+    steps = section.tokens // section.batch_tokens
+    if steps < 1:
+        raise ConfigError(
+            f"pretrain.tokens is {section.tokens:,}, less than one batch of {section.batch_tokens:,} tokens.",
+            remedy="Raise pretrain.tokens or lower pretrain.batch_tokens.",
+        )
+    return steps
 
 
 @dataclass(frozen=True)

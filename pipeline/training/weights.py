@@ -56,7 +56,7 @@ def load_weights(path: Path, model: GPT) -> None:
     """Copy the weights of `path` into the model. Raises DataError if any is missing, surplus or of another size."""
     parameters = dict(model.named_parameters())
     found = _read(path)
-    for name in parameters.keys() | found.keys():
+    for name in {**parameters, **found}:  # in the model's order, so that the first mismatch is always the same
         here = tuple(parameters[name].shape) if name in parameters else "nothing"
         there = tuple(found[name].shape) if name in found else "nothing"
         if here != there:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gpt.model import GPT
-from pipeline.errors import EnvironmentFault, RankLost
+from pipeline.errors import Diverged, EnvironmentFault, RankLost, ResumeError
 from pipeline.graph.config import Pretrain
 from pipeline.graph.manifest import sha256_of
 from pipeline.tokens.batches import Batches
-from pipeline.training.checkpoints import checkpoints_in
+from pipeline.training.checkpoints import checkpoints_in, read_receipt
+from pipeline.training.conversion import convert
 from pipeline.training.ground import Ground
 from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
@@ -30,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
     **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
 }
+CONVERTED = [f"zero-{zero}-fp32" for zero in (0, 1, 2, 3)]
 STEPS = 8
 MakeJob = Callable[..., Job]
 
@@ -49,8 +51,10 @@ def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Calla
     return train
 
 
-def all_variants(job: Job) -> Job:
-    job = replace(job.with_body(EVERY_VARIANT), slice=job.slice | {"variants": VARIANTS})
+def all_variants(job: Job, names: Iterable[str] = VARIANTS) -> Job:
+    job = replace(
+        job.with_body(EVERY_VARIANT), slice=job.slice | {"variants": {name: VARIANTS[name] for name in names}}
+    )
     job.write()
     return job
 
@@ -58,6 +62,20 @@ def all_variants(job: Job) -> Job:
 def losses(folder: Path) -> list[str]:
     """Every training loss, to the last bit."""
     return [line["train_nats_per_token"].hex() for line in read_metrics(folder) if "seconds" in line]
+
+
+def numbers(hexadecimal: Sequence[str]) -> list[float]:
+    return [float.fromhex(text) for text in hexadecimal]
+
+
+def restart_from(finished: Path, folder: Path) -> Path:
+    """Copy a finished training as it was at its first checkpoint; the folder of its checkpoints."""
+    shutil.copytree(finished, folder)
+    (folder / "model.safetensors").unlink()
+    first, *later = checkpoints_in(folder / "checkpoints")
+    for checkpoint in later:
+        shutil.rmtree(checkpoint)
+    return first.parent
 
 
 def plain_losses(job: Job) -> list[float]:
@@ -89,7 +107,7 @@ def test_losses_are_those_of_a_plain_loop(
     job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, variant: str, ranks: int
 ) -> None:
     expected = plain_losses(job_in(tmp_path, "pretrain"))
-    actual = [float.fromhex(loss) for loss in losses(straight(ranks) / variant)]
+    actual = numbers(losses(straight(ranks) / variant))
     assert len(actual) == STEPS
     # The learning rate is high and the clipping active, so an error in either shows at once.
     assert actual == pytest.approx(expected, rel=1e-5 if "fp32" in variant else 2e-2)
@@ -102,11 +120,7 @@ def resumed(
     """Two ranks that went on, in new processes, from the first checkpoint of every variant."""
     job = all_variants(job_in(tmp_path_factory.mktemp("resumed"), "pretrain", keep_checkpoints=9))
     for variant in VARIANTS:
-        folder = Path(job.folder) / variant
-        shutil.copytree(straight(2) / variant, folder)
-        (folder / "model.safetensors").unlink()
-        for later in checkpoints_in(folder / "checkpoints")[1:]:
-            shutil.rmtree(later)
+        restart_from(straight(2) / variant, Path(job.folder) / variant)
     run_ranks(job, 2)
     yield Path(job.folder)
 
@@ -140,3 +154,57 @@ def test_training_survives_ranks_that_end_while_they_save(
     assert losses(tmp_path) == losses(reference)
     assert sha256_of(tmp_path / "model.safetensors") == sha256_of(reference / "model.safetensors")
     assert list((tmp_path / "checkpoints").glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 4), (1, 2)])
+def test_converted_checkpoint_goes_on_with_another_number_of_ranks(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, before: int, after: int
+) -> None:
+    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9), CONVERTED)
+    for variant in CONVERTED:
+        checkpoints = restart_from(straight(before) / variant, tmp_path / variant)
+        aside = convert(checkpoints / "step-00000004", after)
+        assert read_receipt(aside).identity["world_size"] == before, "the original is kept"
+    run_ranks(job, after)
+    for variant in CONVERTED:
+        uninterrupted, gone_on = losses(straight(before) / variant), losses(tmp_path / variant)
+        assert gone_on[:4] == uninterrupted[:4], "steps that were not repeated"
+        assert numbers(gone_on) == pytest.approx(numbers(uninterrupted), rel=1e-5)
+
+
+def test_checkpoint_of_another_number_of_ranks_is_refused_until_it_is_converted(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path
+) -> None:
+    job = job_in(tmp_path, "pretrain")
+    shutil.rmtree(tmp_path)
+    shutil.copytree(straight(2) / "zero-1-fp32", tmp_path)
+    job.write()
+    with pytest.raises(ResumeError, match=r"world_size 2 -> 1\. Use 2 ranks, or run: folio checkpoint convert "):
+        run_ranks(job, 1)
+
+
+@pytest.mark.parametrize("action", ["nan", "spike"])
+def test_bad_loss_of_one_rank_is_seen_by_all_and_the_step_left_out(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9))
+    monkeypatch.setenv("FOLIO_FAULT", f"backward:1:5:{action}")
+    run_ranks(job, 2)
+    for variant in VARIANTS:
+        lines = [line for line in read_metrics(tmp_path / variant) if "seconds" in line]
+        assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+        assert [line["step"] for line in lines if line.get("skipped")] == [6]
+        assert len(lines[5]["samples"]) == 8, "the whole batch is named"
+        good = [line["train_nats_per_token"].hex() for line in lines[:5]]
+        assert good == losses(straight(2) / variant)[:5]
+        # Nothing was updated, so the next step starts where this one should have.
+        assert lines[6]["train_nats_per_token"] < lines[0]["train_nats_per_token"]
+
+
+def test_training_that_stays_bad_ends_and_keeps_its_last_good_checkpoint(
+    job_in: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLIO_FAULT", "backward:0:5:nan")
+    with pytest.raises(Diverged, match=r"not finite at 1 step in a row, up to step 6\."):
+        run_ranks(job_in(tmp_path, "pretrain", skip_limit=0), 2)
+    assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == ["step-00000004"]

@@ -48,6 +48,7 @@ def test_wrong_value_names_line_key_and_value(tmp_path):
         ("target: {name: tiny-shakespeare, path: x}", "exactly one of"),
         ("corpus: {sources: [{path: a, hub: b}]}", "exactly one of"),
         ("corpus: {sources: [{path: a}, {path: a}]}", "appears twice"),
+        ("model: {width: 130, heads: 4}", "run.yaml:1: model: width 130 cannot be divided into heads 4."),
     ],
 )
 def test_bad_files_are_refused_in_one_line(tmp_path, text, expected):

@@ -1,6 +1,15 @@
 import pytest
 
-from pipeline.graph.quantities import byte_size, count, readable_bytes, readable_count, readable_seconds, real, share
+from pipeline.graph.quantities import (
+    byte_size,
+    count,
+    counted,
+    readable_bytes,
+    readable_count,
+    readable_seconds,
+    real,
+    share,
+)
 
 
 @pytest.mark.parametrize(
@@ -37,4 +46,5 @@ def test_nonsense_is_refused_with_the_value(read, value):
 def test_numbers_are_shown_short():
     assert readable_count(12_345_678) == "12.3M"
     assert readable_bytes(64_000_000) == "64.0 MB"
-    assert [readable_seconds(s) for s in (2.34, 59, 3725)] == ["2.3 s", "59 s", "1 h 02 min"]
+    assert (counted(1, "rank"), counted(1_200, "rank")) == ("1 rank", "1,200 ranks")
+    assert [readable_seconds(s) for s in (2.34, 59, 3725, 3e5)] == ["2.3 s", "59 s", "1 h 02 min", "3 days"]

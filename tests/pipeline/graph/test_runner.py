@@ -122,7 +122,7 @@ def test_a_run_that_cannot_fit_is_told(chain):
 
 
 def test_zero_stages_need_less_memory_with_more_ranks(chain):
-    four = plan(config(launch={"ranks": 4}), chain)
+    four = plan(config(), chain, ranks=4)
     sizes = next(stage for stage in four.stages if stage.stage == "pretrain").memory_bytes_per_rank
     assert list(sizes) == sorted(sizes, reverse=True)
     assert len(set(sizes)) == 4

@@ -180,7 +180,7 @@ def test_another_number_of_ranks_is_refused_with_the_right_one(tmp_path: Path) -
     save(tmp_path, 4)
     with pytest.raises(ResumeError, match="world_size 1 -> 2") as caught:
         checkpoints_of(tmp_path, world_size=2).resume(print)
-    assert caught.value.remedy.startswith("Use 1 ranks, or run: folio checkpoint convert ")
+    assert caught.value.remedy.startswith("Use 1 rank, or run: folio checkpoint convert ")
 
 
 def test_failed_save_leaves_nothing_and_keeps_the_older_one(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""What is refused before any stage runs, so that nobody waits for a corpus to learn that a batch does not divide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.graph.config import Config, Launch
+from pipeline.training.hostfile import read_hostfile
+from pipeline.training.recipe import Geometry, pretraining_steps
+from pipeline.training.settings import refuse_owned_keys
+from pipeline.training.stages import default_ranks
+from pipeline.training.world import World, in_external_world
+
+
+def num_ranks(launch: Launch) -> int:
+    """How many ranks would train: those that somebody else started, the hostfile's, or new ones here.
+
+    Raises ConfigError if the hostfile or the environment makes no sense.
+    """
+    if in_external_world():
+        return World.from_environment().world_size
+    if launch.hostfile:
+        return sum(host.slots for host in read_hostfile(Path(launch.hostfile)))
+    return launch.ranks or default_ranks()
+
+
+def refuse_impossible(config: Config, stages: Iterable[str], ranks: int) -> None:
+    """Raise ConfigError if one of these training stages cannot be done by so many ranks, whatever the data."""
+    refuse_owned_keys(config.deepspeed)
+    for stage in stages:
+        Geometry.of(stage, getattr(config, stage), context=config.model.context, world_size=ranks)
+        if stage == "pretrain":
+            pretraining_steps(config.pretrain)
