@@ -3,27 +3,32 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test test-tools check bench clean
 
 help:
 	@sed -n 's/^## //p' Makefile
 
-## make install   everything into .venv
+## make install      everything into .venv
 install: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-## make demo      the main job at a small scale, in a few minutes; the last line names the report
+## make demo         the main job at a small scale, in a few minutes; the last line names the report
 demo: install
 	$(BIN)/folio run configs/demo.yaml
 
-## make test      the whole test suite
+## make test         the whole test suite
 test: install
 	$(BIN)/pytest
 
-## make check     static checks: ruff, mypy, import-linter, typos
+## make test-tools   what a few tests skip without (Debian, as root): a browser, sshd and pdsh, network namespaces
+test-tools:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium openssh-client openssh-server pdsh iproute2
+
+## make check        static checks: ruff, mypy, import-linter, typos
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -31,10 +36,10 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/typos
 
-## make bench     speed as ratios against references, into docs/results/bench.json and bench.md
+## make bench        speed as ratios against references, into docs/results/bench.json and bench.md
 bench: install
 	$(BIN)/python -m tests.bench
 
-## make clean     removes .venv and the artifacts
+## make clean        removes .venv and the artifacts
 clean:
 	rm -rf .venv artifacts
