@@ -138,11 +138,14 @@ def _pretrain_counts(run: Run, shape: GPTShape, state: State) -> dict[str, Any]:
 
 
 def _arm_counts(section: Arm, shape: GPTShape, grid: list[Result], chosen: list[Result]) -> dict[str, Any]:
+    trials = [*grid, *chosen[1:]]
     summary = ("learning_rate", "seed", "best_selection_nats_per_token", "best_step", "steps", "diverged")
     return {
         "learning_rate": chosen[0]["learning_rate"],
         "grid": [{key: result[key] for key in summary} for result in grid],
         "seeds": list(section.seeds),
         "trials": [{key: result[key] for key in summary} for result in chosen],
+        "tokens": sum(result["tokens"] for result in trials),
+        "tokens_per_second": median(result["tokens_per_second"] for result in trials),
         "parameters": num_parameters(shape),
     }

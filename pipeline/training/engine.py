@@ -49,6 +49,7 @@ class Engine:
         self.settings = settings
         self.device = torch.device(world.device)
         self._highest = IMPLAUSIBLE * math.log(model.shape.vocab_size)
+        self._optimizer = optimizer
         self._deepspeed = _initialize(model, optimizer, settings, world)
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # nats and count of this rank's step
         self._step = 0
@@ -155,7 +156,7 @@ class Engine:
         config = self._deepspeed._config
         config.load_universal_checkpoint = universal  # left on, it would break later saves (DeepSpeed #7546)
         try:
-            with _quiet():
+            with _quiet(), _own_groups(self._optimizer):
                 self._deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
         finally:
             config.load_universal_checkpoint = False
@@ -202,6 +203,22 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+@contextlib.contextmanager
+def _own_groups(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Undo what DeepSpeed (0.19.8) does to the optimizer when stage 3 loads a universal checkpoint in the block.
+
+    It gives all groups the first one's settings, so that norms would decay like matrices, and all parameters the same
+    tensor as their step, which each of them would then count up.
+    """
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    yield
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"] = state["step"].clone()
 
 
 @contextlib.contextmanager

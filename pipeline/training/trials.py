@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
+from statistics import median
 from typing import Any, cast
 
 import torch.distributed as dist
@@ -102,6 +103,8 @@ def _summary(arm: Path, trial: Trial, diverged: bool) -> Result:
         "learning_rate": trial.learning_rate,
         "seed": trial.seed,
         "steps": max((line["step"] for line in lines), default=0),
+        "tokens": max((line["tokens"] for line in lines), default=0),
+        "tokens_per_second": median([line["tokens_per_second"] for line in lines if "seconds" in line] or [0.0]),
         "best_step": best and best["step"],
         f"best_{SELECTION}": best and best[SELECTION],
         "diverged": diverged,

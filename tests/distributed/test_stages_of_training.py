@@ -33,6 +33,8 @@ def test_chain_of_training_stages_leaves_weights_and_trials(
         counts = run_ranks(job, ranks)
         trials = Path(job.folder) / "trials"
         chosen = counts["learning_rate"]
+        assert counts["tokens"] == 3 * 8 * 128, "two rates, then the better one with the second seed"
+        assert counts["tokens_per_second"] > 0
         assert sorted(path.name for path in trials.iterdir()) == sorted(
             {f"lr-{rate:g}-seed-1" for rate in (1e-2, 1e-3)} | {f"lr-{chosen:g}-seed-2"}
         )
