@@ -74,11 +74,14 @@ def plan(
     Example: folio plan configs/shakespeare-cpu.yaml --ranks 2
     """
     from pipeline.graph import plan as planning
-    from pipeline.graph.runner import Selection
+    from pipeline.graph.runner import Selection, unfinished
     from pipeline.graph.store import Store
+    from pipeline.training.preflight import num_ranks, refuse_impossible
 
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
-    made = planning.plan(checked, store, _checked_ranks(checked, store, Selection()))
+    num = num_ranks(checked.launch)
+    refuse_impossible(checked, unfinished(checked, store, Selection()), num)
+    made = planning.plan(checked, store, num)
     typer.echo(json.dumps(made.as_json(), indent=1) if as_json else made.as_text())
 
 
@@ -140,23 +143,22 @@ def _run(config: Config, first: str, last: str) -> None:
     from pipeline.graph.store import Store
     from pipeline.training.world import in_external_world
 
-    store, selection = Store.from_environment(), runner.Selection(first, last)
-    _checked_ranks(config, store, selection)
-    chain = partial(runner.run, config, store, selection)
+    chain = partial(_chain, config, Store.from_environment(), runner.Selection(first, last))
     artifacts = _together(config, chain) if in_external_world() else chain()
     if artifacts and last in artifacts:
         typer.echo(_result(artifacts[last].folder, last))
 
 
-def _checked_ranks(config: Config, store: Store, selection: Selection) -> int:
-    """How many ranks would train. Raises ConfigError if they could not do an unfinished stage, whatever the data."""
-    from pipeline.graph.runner import unfinished
-    from pipeline.training.preflight import num_ranks, refuse_impossible
+def _chain(config: Config, store: Store, selection: Selection) -> dict[str, Artifact]:
+    """Do the selected stages, after what their settings alone rule out was refused."""
+    from pipeline.graph import runner
 
-    training = [stage.name for stage in unfinished(config, store, selection) if stage.trains]
-    ranks = num_ranks(config.launch) if training else 1
-    refuse_impossible(config, training, ranks)
-    return ranks
+    ahead = runner.unfinished(config, store, selection)
+    if any(stage.trains for stage in ahead):
+        from pipeline.training.preflight import num_ranks, refuse_impossible
+
+        refuse_impossible(config, ahead, num_ranks(config.launch))
+    return runner.run(config, store, selection)
 
 
 def _together(config: Config, chain: Callable[[], dict[str, Artifact]]) -> dict[str, Artifact]:

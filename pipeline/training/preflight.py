@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.graph.config import Config, Launch
+from pipeline.graph.stages import Stage
 from pipeline.training.hostfile import read_hostfile
 from pipeline.training.recipe import Geometry, pretraining_steps
 from pipeline.training.settings import refuse_owned_keys
@@ -25,10 +26,12 @@ def num_ranks(launch: Launch) -> int:
     return launch.ranks or default_ranks()
 
 
-def refuse_impossible(config: Config, stages: Iterable[str], ranks: int) -> None:
-    """Raise ConfigError if one of these training stages cannot be done by so many ranks, whatever the data."""
+def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> None:
+    """Raise ConfigError if so many ranks cannot do the training ones of these stages, whatever the data."""
     refuse_owned_keys(config.deepspeed)
     for stage in stages:
-        Geometry.of(stage, getattr(config, stage), context=config.model.context, world_size=ranks)
-        if stage == "pretrain":
+        if stage.trains:
+            section = getattr(config, stage.name)
+            Geometry.of(stage.name, section, context=config.model.context, world_size=ranks)
+        if stage.name == "pretrain":
             pretraining_steps(config.pretrain)
