@@ -114,8 +114,7 @@ class Task:
     def _amount(self) -> str:
         if self.unit == "bytes":
             return readable_bytes(self.done) + (f" of {readable_bytes(self.total)}" if self.total else "")
-        done = readable_count(self.done) if self.done >= 10_000 else f"{self.done:.0f}"
-        return done + (f"/{readable_count(self.total)}" if self.total else "") + f" {self.unit}"
+        return _short(self.done) + (f"/{_short(self.total)}" if self.total else "") + f" {self.unit}"
 
     def _rate(self) -> str:
         rate = self.rate()
@@ -139,6 +138,11 @@ class Task:
         draft = target.with_name(target.name + ".tmp")
         draft.write_text(json.dumps(state))
         draft.replace(target)
+
+
+def _short(number: float) -> str:
+    """Every digit of what people count in steps, three of what they count in tokens."""
+    return f"{number:,.0f}" if number < 100_000 else readable_count(number)
 
 
 def warn(text: str) -> None:
