@@ -36,13 +36,16 @@ def show(
     from pipeline.graph.stages import fingerprints
     from pipeline.graph.store import Store
     from pipeline.training.lookup import spans_of_step
+    from pipeline.training.preflight import num_ranks
 
     checked = config_of(config, settings)
     found = fingerprints(checked)
     if "pretrain" not in found:
         raise ConfigError(f"{config} has no corpus, so nothing is pretrained.", remedy="Give corpus.sources.")
-    artifact = Store.from_environment().folder("pretrain", found["pretrain"])
-    for span in spans_of_step(artifact, step, checked.launch.ranks or 1):
+    store = Store.from_environment()
+    finished = store.finished("pretrain", found["pretrain"])
+    ranks = finished.manifest.counts["world_size"] if finished else num_ranks(checked.launch)
+    for span in spans_of_step(store.folder("pretrain", found["pretrain"]), step, ranks):
         if rank is not None and span.rank != rank:
             continue
         shown = span.text if text else " ".join(span.text.split())[:SHOWN_CHARACTERS]
