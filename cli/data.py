@@ -31,6 +31,8 @@ def show(
 ) -> None:
     """Name the documents that a step of pretraining trained on.
 
+    A line is one span: its rank and sample, source, document[first token:last token + 1], and how its text begins.
+
     Example: folio data show configs/demo.yaml --step 100 --rank 0
     """
     from pipeline.graph.stages import fingerprints

@@ -108,6 +108,7 @@ def verify(
     Example: folio verify configs/demo.yaml
     """
     from pipeline.graph.manifest import damaged_files
+    from pipeline.graph.quantities import counted
     from pipeline.graph.stages import fingerprints
     from pipeline.graph.store import Store
 
@@ -118,9 +119,8 @@ def verify(
             found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
             damaged += [f"{artifact.folder}/{what}" for what in found]
             checked += 1
-            typer.echo(
-                f"{name:>9}  {'DAMAGED' if found else 'ok'}  {len(artifact.manifest.files)} files  {artifact.folder}"
-            )
+            files = counted(len(artifact.manifest.files), "file")
+            typer.echo(f"{name:>9}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
     if damaged:
         raise DataError("; ".join(damaged) + ".", remedy="Delete the damaged folder and run its stage again.")
     if not checked:

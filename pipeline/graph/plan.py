@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -53,9 +53,12 @@ class RunPlan:
 
     def as_text(self) -> str:
         head = f"{self.run}: {readable_count(self.parameters)} parameters, {counted(self.ranks, 'rank')}"
-        lines = [head, *(_line(stage) for stage in self.stages), *_memory_table(self), _total(self.stages)]
-        lines += [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
-        return "\n".join(lines)
+        lines = [head, *(_line(stage) for stage in self.stages), *_memory_table(self)]
+        ahead = [stage for stage in self.stages if stage.state != "done"]
+        if not ahead:
+            return "\n".join([*lines, "Nothing to do."])
+        verdict = [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
+        return "\n".join([*lines, _total(ahead), *verdict])
 
 
 def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
@@ -197,8 +200,7 @@ def _memory_table(made: RunPlan) -> list[str]:
     return lines
 
 
-def _total(stages: tuple[StagePlan, ...]) -> str:
-    ahead = [stage for stage in stages if stage.state != "done"]
+def _total(ahead: Sequence[StagePlan]) -> str:
     seconds = sum(stage.seconds or 0 for stage in ahead)
     disk = sum(stage.disk_bytes or 0 for stage in ahead)
     return f"to do: {counted(len(ahead), 'stage')}, about {readable_seconds(seconds)} and {readable_bytes(disk)}"

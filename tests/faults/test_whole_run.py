@@ -96,6 +96,23 @@ def test_second_run_does_nothing_and_names_the_report(run):
     assert before == {path: path.stat().st_mtime_ns for path in (run / "store").rglob("*") if path.is_file()}
 
 
+def test_every_command_that_only_reads_tells_of_the_finished_run(run):
+    config, pretrain = run / "small.yaml", artifact(run, "pretrain")
+    assert folio(run, "plan", config).stdout.splitlines()[-1] == "Nothing to do."
+    assert {state["state"] for state in json.loads(folio(run, "status", config, "--json").stdout)} == {"done"}
+    verified = [line.split() for line in folio(run, "verify", config).stdout.splitlines()]
+    assert [words[:2] for words in verified] == [[stage, "ok"] for stage in STAGES]
+    spans = [json.loads(line) for line in folio(run, "data", "show", config, "--step", 3, "--json").stdout.splitlines()]
+    assert {span["rank"] for span in spans} == {0, 1}
+    assert {span["sample"] for span in spans} == set(range(32))
+    listed = folio(run, "checkpoint", "list", pretrain).stdout
+    assert "step-00000040  41k tokens" in listed
+    assert "2 ranks" in listed
+    text = folio(run, "sample", artifact(run, "finetune"), "--prompt", "The", "--tokens", 20).stdout
+    assert text.startswith("The")
+    assert text == folio(run, "sample", artifact(run, "finetune"), "--prompt", "The", "--tokens", 20).stdout
+
+
 def test_report_on_the_finished_artifacts_gives_the_same_json(run):
     shutil.copytree(run / "store", run / "again")
     first = (artifact(run, "report") / "report.json").read_bytes()
