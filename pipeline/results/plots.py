@@ -100,7 +100,7 @@ def learning_curves(
     axes.plot([], [], "D", color=COLOURS["muted"], markersize=4.5, label="same weights, validation text")
     axes.set_ylim(top=max(tops) * 1.04)
     axes.set(xlabel="step", ylabel="loss, bits per byte")
-    axes.legend(loc="upper right")
+    _legend_above(axes, inches)
     return figure
 
 
@@ -137,12 +137,22 @@ def pretraining(
     axes.set_ylim(top=losses[int(len(losses) * 0.95)] * 1.05)
     axes.xaxis.set_major_formatter(lambda tokens, _: f"{tokens / 1e6:g}M")
     axes.set(xlabel="tokens seen", ylabel="loss, nats per token")
-    axes.legend(loc="upper right")
+    _legend_above(axes, inches)
     return figure
 
 
+def _legend_above(axes: Axes, inches: float) -> None:
+    """Name the lines above the axes, where no curve can run under them."""
+    columns = 1 if _is_narrow(inches) else 2
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
+
+
+def _is_narrow(inches: float) -> bool:
+    return inches < WIDTHS["wide"]
+
+
 def _figure(inches: float, aspect: float, heights: Sequence[float] = (1.0,)) -> tuple[Figure, list[Axes]]:
-    aspect = max(aspect, 0.82) if inches < 5 and len(heights) == 1 else aspect
+    aspect = max(aspect, 0.82) if _is_narrow(inches) and len(heights) == 1 else aspect
     figure = Figure(figsize=(inches, inches * aspect), layout="constrained")
     grid = figure.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     return figure, list(grid[:, 0])
