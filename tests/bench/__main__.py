@@ -89,7 +89,11 @@ def aim(record: dict[str, Any]) -> str:
 
 def detail(record: dict[str, Any]) -> str:
     more = {key: value for key, value in record.items() if key not in FIELDS}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in more.items())
+    return "; ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in more.items())
+
+
+def _plain(value: object) -> str:
+    return " and ".join(f"{item:,}" for item in value) if isinstance(value, list) else str(value)
 
 
 def commit() -> str:

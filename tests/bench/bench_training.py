@@ -26,7 +26,8 @@ import numpy as np
 ROUNDS, STEPS_PER_TURN, WARMUP_STEPS = 15, 1, 2
 SHAPE: dict[str, Any] = {"vocab_size": 4096, "layers": 6, "width": 256, "heads": 4, "kv_heads": 4, "context": 256}
 SHAPE |= {"position": "rope", "norm": "rmsnorm", "activation": "relu2", "qk_norm": True, "bias": False}
-BATCH_TOKENS, MICRO_BATCH = 8192, 16  # of configs/shakespeare-cpu.yaml, as the model
+MODEL = "{layers} x {width}, vocabulary {vocab_size}, context {context}".format_map(SHAPE)
+BATCH_TOKENS, MICRO_BATCH = 8192, 16
 NUM_TOKENS = 2_000_000
 LOOPBACK = "127.0.0.1"
 TARGET = 0.95
@@ -79,7 +80,7 @@ def record(label: str, first: list[float], second: list[float], zero: int) -> di
         "turns": len(first),
         "zero": zero,
         "dtype": "fp32",
-        "model": SHAPE,
+        "model": MODEL,
         "batch_tokens": BATCH_TOKENS,
     }
 
