@@ -131,6 +131,11 @@ class Model(Section):
     bias: bool = False
     qkv_bias: bool | None = None  # default: as bias; the lecture's model has biases everywhere but here
     tie_embeddings: bool = True
+    zero_init: bool = False
+    residual_scalars: bool = False
+    value_embeddings: bool = False
+    logit_softcap: Real | None = None
+    document_mask: bool = False  # no token sees what lies before the beginning of its document
     dropout: Share = 0.0
 
     @model_validator(mode="after")
@@ -138,15 +143,21 @@ class Model(Section):
         self.shape(vocab_size=1)
         return self
 
-    def shape(self, vocab_size: int, dropout: float | None = None) -> GPTShape:
-        """The model with a vocabulary. Raises ShapeError, a ValueError, if the sizes do not fit together."""
+    def shape(self, vocab_size: int, dropout: float | None = None, end_of_text: int = 0) -> GPTShape:
+        """The model with a vocabulary whose `end_of_text` begins each document.
+
+        Raises ShapeError, a ValueError, if the sizes do not fit together.
+        """
         changes = {} if dropout is None else {"dropout": dropout}
-        return GPTShape(vocab_size=vocab_size, **{**self.model_dump(), **changes})
+        start = end_of_text if self.document_mask else None
+        fields = {**self.model_dump(exclude={"document_mask"}), **changes}
+        return GPTShape(vocab_size=vocab_size, document_start=start, **fields)
 
 
 class Training(Section):
     """What pretraining and both arms have in common."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon for the matrices inside the blocks, adamw for the rest
     batch_tokens: Count = 8192
     micro_batch: Count = 16  # samples that one rank feeds one forward
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
