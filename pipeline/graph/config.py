@@ -217,6 +217,14 @@ class Report(Section):
     seed: Count = 0
 
 
+class Ablation(Section):
+    """What `folio ablate` compares with the rest of this config, one change at a time; no part of the run itself."""
+
+    stage: Literal["pretrain", "scratch"] = "pretrain"  # whose weights are compared
+    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=2)
+    changes: dict[str, dict[str, Any]] = {}  # name -> dotted keys of `model` and the stage, and their values
+
+
 class Launch(Section):
     """How training is started; never part of what is computed. `folio run --ranks/--hostfile` override it."""
 
@@ -242,5 +250,6 @@ class Config(Section):
     scratch: Scratch = Scratch()
     finetune: Finetune = Finetune()
     report: Report = Report()
+    ablation: Ablation = Ablation()
     launch: Launch = Launch()
     deepspeed: dict[str, Any] = {}
