@@ -214,6 +214,8 @@ class Report(Section):
     sample_tokens: Count = 300
     temperature: Real = 0.8
     resamples: Count = 10_000  # of the bootstrap over windows and seeds
+    # Also pretrain on the corpus as it is without decontamination, and finetune from that: how much would be memory?
+    leak_ablation: bool = False
     seed: Count = 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -67,6 +67,57 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 
 
+LEAK = "leak."  # prefix of the names of what the leak ablation does again
+LEAKING = ("corpus", "shards", "pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact of a run: its name there, its stage, the config that the stage sees, and the nodes it reads."""
+
+    name: str
+    stage: Stage
+    config: Config
+    inputs: Mapping[str, str]  # what the stage calls an input -> the node's name
+
+    @property
+    def position(self) -> float:
+        """Where the node stands among the stages; the leak ablation's between the last training and the report."""
+        return NAMES.index(self.stage.name) if self.name in NAMES else len(NAMES) - 1.5
+
+
+def nodes_of(config: Config) -> tuple[Node, ...]:
+    """Everything that a run makes, in order: its stages, and before the report what the leak ablation does again."""
+    nodes = [
+        Node(stage.name, stage, config, {name: name for name in inputs_of(stage, config)})
+        for stage in stages_of(config)
+    ]
+    if not leaks(config):
+        return tuple(nodes)
+    open_corpus = config.corpus.model_copy(update={"decontaminate": False})
+    once = config.pretrain.model_copy(update={"branch_at": ()})
+    name = f"{config.name}.leak"  # what changed since the last one is asked for each apart
+    leaky = config.model_copy(update={"name": name, "corpus": open_corpus, "pretrain": once})
+    again = [
+        Node(LEAK + node.name, node.stage, leaky, {name: _leaking(name) for name in node.inputs})
+        for node in nodes
+        if node.name in LEAKING
+    ]
+    report = nodes[-1]
+    read = {**report.inputs, **{node.name: node.name for node in again}}
+    return (*nodes[:-1], *again, replace(report, inputs=read))
+
+
+def leaks(config: Config) -> bool:
+    """Whether the run has a leak ablation: asked for, and something would be removed."""
+    return config.report.leak_ablation and has_corpus(config) and config.corpus.decontaminate is not False
+
+
+def _leaking(name: str) -> str:
+    # The tokenizer stays: one thing changes, and both models are scored on the same windows.
+    return LEAK + name if name in LEAKING else name
+
+
 def stages_of(config: Config) -> tuple[Stage, ...]:
     """The stages of a run, in order. Without a corpus (the lecture's runs) nothing is pretrained or finetuned."""
     return STAGES if has_corpus(config) else tuple(stage for stage in STAGES if not stage.pretrains)
@@ -83,12 +134,13 @@ def inputs_of(stage: Stage, config: Config) -> tuple[str, ...]:
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    """Stage name -> hex digest of its format version, its slice of the config and the fingerprints of its inputs."""
+    """Node name -> hex digest of its stage's format version, its slice of the config and its inputs' fingerprints."""
     found: dict[str, str] = {}
-    for stage in stages_of(config):
-        inputs = {name: found[name] for name in inputs_of(stage, config)}
-        text = json.dumps([stage.name, stage.version, identity(stage.slice(config)), inputs], sort_keys=True)
-        found[stage.name] = hashlib.sha256(text.encode()).hexdigest()
+    for node in nodes_of(config):
+        inputs = {name: found[other] for name, other in node.inputs.items()}
+        seen = identity(node.stage.slice(node.config))
+        text = json.dumps([node.stage.name, node.stage.version, seen, inputs], sort_keys=True)
+        found[node.name] = hashlib.sha256(text.encode()).hexdigest()
     return found
 
 
