@@ -185,6 +185,8 @@ class Pretrain(Training):
     learning_rate: Real = 2e-3
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
     evaluate_tokens: Count = 65_536  # of the corpus' validation part, the same ones each time
+    # Steps at which pretraining is also brought to its end, decay included, for the gain as a curve; wsd only.
+    branch_at: tuple[Count, ...] = ()
     seed: Count = 0
 
 

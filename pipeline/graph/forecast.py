@@ -49,6 +49,12 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     settings: Training = getattr(config, stage)
     tokens, trials = _tokens(settings)
+    branches = config.pretrain.branch_at
+    if isinstance(settings, Pretrain):
+        tokens += sum(math.ceil(settings.decay * step) for step in branches) * settings.batch_tokens
+    elif stage == "finetune" and branches:
+        more = len(branches) * len(config.finetune.learning_rates)
+        tokens, trials = tokens * (trials + more) // trials, trials + more
     parameters = num_parameters(shape)
     kept = settings.keep_checkpoints * CHECKPOINT_BYTES * parameters
     weights = 4 * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)

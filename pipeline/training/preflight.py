@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.graph.config import Config, Launch, Training
 from pipeline.graph.stages import Stage
 from pipeline.training.hostfile import read_hostfile
-from pipeline.training.recipe import Geometry, pretraining_steps
+from pipeline.training.recipe import Geometry, branches_of
 from pipeline.training.settings import refuse_owned_keys
 from pipeline.training.stages import default_ranks
 from pipeline.training.world import World, in_external_world
@@ -36,7 +36,7 @@ def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> No
             Geometry.of(stage.name, section, context=config.model.context, world_size=ranks)
             refuse_flattened_matrices(stage.name, section)
         if stage.name == "pretrain":
-            pretraining_steps(config.pretrain)
+            branches_of(config.pretrain)
 
 
 def refuse_flattened_matrices(stage: str, recipe: Training) -> None:

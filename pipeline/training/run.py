@@ -27,6 +27,7 @@ from pipeline.training.weights import save_weights
 from pipeline.training.world import World
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:
     prepare(model, run.section)
     engine = Engine(model, optimizer_of(model, run.section), run.settings, world)
     checkpoints = Checkpoints(
-        run.folder / "checkpoints", engine, keep=run.section.keep_checkpoints, identity=run.identity
+        run.folder / CHECKPOINTS,
+        engine,
+        keep=run.section.keep_checkpoints,
+        identity=run.identity,
+        pinned=run.recipe.forks,
     )
     try:
         state = checkpoints.resume(progress.say if world.leads else _silent)
