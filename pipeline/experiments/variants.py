@@ -10,7 +10,7 @@ from gpt.counts import num_parameters
 from pipeline.errors import ConfigError
 from pipeline.graph import forecast
 from pipeline.graph.config import Config
-from pipeline.graph.configfile import checked
+from pipeline.graph.configfile import with_changes
 
 WIDTH_UNIT = 8  # feed-forward widths are multiples of it
 
@@ -48,18 +48,6 @@ def variants(config: Config) -> list[Variant]:
     if len(found) == 1:
         raise ConfigError("There is nothing to compare: ablation.changes is empty.", remedy="Give --change a.b=value.")
     return found
-
-
-def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
-    """The config with dotted keys set. Raises ConfigError naming `where` if a key or value is not understood."""
-    values = config.model_dump()
-    for key, value in changes.items():
-        *sections, name = key.split(".")
-        section = values
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[name] = value
-    return checked(values, where)
 
 
 def with_parameters(config: Config, wanted: int) -> Config:

@@ -218,6 +218,9 @@ class Report(Section):
     resamples: Count = 10_000  # of the bootstrap over windows and seeds
     # Also pretrain on the corpus as it is without decontamination, and finetune from that: how much would be memory?
     leak_ablation: bool = False
+    # Other models from scratch that the gain must hold against: name -> dotted keys of the tokenizer, the model or
+    # scratch, and their values. One seed each, unless scratch.seeds says otherwise.
+    rivals: dict[str, dict[str, Any]] = {}
     seed: Count = 0
 
 

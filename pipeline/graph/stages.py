@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.errors import ConfigError
 from pipeline.graph.config import Config
+from pipeline.graph.configfile import with_changes
 
 Slice = dict[str, Any]
 
@@ -82,40 +84,62 @@ class Node:
 
     @property
     def position(self) -> float:
-        """Where the node stands among the stages; the leak ablation's between the last training and the report."""
+        """Where the node stands among the stages: what only the report compares with, just before it."""
         return NAMES.index(self.stage.name) if self.name in NAMES else len(NAMES) - 1.5
 
 
 def nodes_of(config: Config) -> tuple[Node, ...]:
-    """Everything that a run makes, in order: its stages, and before the report what the leak ablation does again."""
-    nodes = [
+    """Everything that a run makes, in order: its stages, and before the report what the report compares them with.
+
+    Raises ConfigError if a rival is not understood.
+    """
+    *nodes, report = (
         Node(stage.name, stage, config, {name: name for name in inputs_of(stage, config)})
         for stage in stages_of(config)
-    ]
-    if not leaks(config):
-        return tuple(nodes)
+    )
+    more = [*_leak(config, nodes), *(node for name in config.report.rivals for node in _rival(name, config, nodes))]
+    read = {node.name: node.name for node in more}
+    return (*nodes, *more, replace(report, inputs={**report.inputs, **read}))
+
+
+def _leak(config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """What the leak ablation does again, if one is asked for and there is something to leave in."""
+    if not config.report.leak_ablation or not has_corpus(config) or config.corpus.decontaminate is False:
+        return []
     open_corpus = config.corpus.model_copy(update={"decontaminate": False})
     once = config.pretrain.model_copy(update={"branch_at": ()})
     name = f"{config.name}.leak"  # what changed since the last one is asked for each apart
     leaky = config.model_copy(update={"name": name, "corpus": open_corpus, "pretrain": once})
-    again = [
-        Node(LEAK + node.name, node.stage, leaky, {name: _leaking(name) for name in node.inputs})
-        for node in nodes
-        if node.name in LEAKING
-    ]
-    report = nodes[-1]
-    read = {**report.inputs, **{node.name: node.name for node in again}}
-    return (*nodes[:-1], *again, replace(report, inputs=read))
-
-
-def leaks(config: Config) -> bool:
-    """Whether the run has a leak ablation: asked for, and something would be removed."""
-    return config.report.leak_ablation and has_corpus(config) and config.corpus.decontaminate is not False
-
-
-def _leaking(name: str) -> str:
     # The tokenizer stays: one thing changes, and both models are scored on the same windows.
-    return LEAK + name if name in LEAKING else name
+    return _again(LEAK, LEAKING, leaky, nodes)
+
+
+def _rival(name: str, config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """A rival's training, and with another tokenizer its own, made from the target alone."""
+    changes, where = config.report.rivals[name], f"report.rivals.{name}"
+    known = ("tokenizer", "model", "scratch")
+    if not changes or any(key.split(".")[0] not in known for key in changes):
+        raise ConfigError(f"{where} sets {', '.join(changes) or 'nothing'}.", remedy=f"Set keys of {', '.join(known)}.")
+    first = {"scratch.seeds": config.scratch.seeds[:1]}
+    other = with_changes(config, {**first, **changes}, where).model_copy(update={"name": f"{config.name}.{name}"})
+    if other.tokenizer == config.tokenizer:
+        return _again(f"{name}.", ("scratch",), other, nodes)
+    alone = other.model_copy(update={"corpus": other.corpus.model_copy(update={"sources": (), "fallback": False})})
+    return _again(f"{name}.", ("tokenizer", "shards", "scratch"), alone, nodes)
+
+
+def _again(prefix: str, names: Sequence[str], config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of these names under another config, reading each other where they can."""
+    return [
+        Node(
+            prefix + node.name,
+            node.stage,
+            config,
+            {name: prefix + name if name in names else name for name in inputs_of(node.stage, config)},
+        )
+        for node in nodes
+        if node.name in names
+    ]
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
