@@ -116,6 +116,15 @@ def gap(
     return _combined(means[1] - means[0], [_text_deviation(*side, resamples, rng) for side in sides], rng)
 
 
+def text_draws(sides: Sequence[Losses], *, resamples: int, rng: np.random.Generator) -> Floats:
+    """Nats per token of each side on resampled texts, (resamples, sides); a draw is the same text for all of them."""
+    blocks = [_blocks(side.nats.mean(axis=0), side.tokens) for side in sides]
+    _, tokens, drawn = blocks[0]
+    chosen = rng.integers(len(tokens), size=(resamples, drawn))
+    counted = tokens[chosen].sum(axis=1)
+    return np.stack([nats[chosen].sum(axis=1) / counted for nats, _, _ in blocks], axis=1)
+
+
 def block_windows(num_windows: int) -> int:
     """How many neighbouring windows are drawn together; at least four blocks make a text."""
     return max(1, min(round(2 * float(np.cbrt(num_windows))), num_windows // 4))
