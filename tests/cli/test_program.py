@@ -38,7 +38,7 @@ def folio(*arguments, **environment):
 
 def test_the_commands_are_those_of_the_contract():
     expected = {"run", "plan", "status", "verify", "sample", "data show", "checkpoint list"}
-    expected |= {"checkpoint verify", "checkpoint convert"}
+    expected |= {"checkpoint verify", "checkpoint convert", "lecture"}
     expected |= {"target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report"}
     assert {name.removeprefix("folio ") for name in COMMANDS} == expected
 
