@@ -26,7 +26,9 @@ def lecture(
     rung: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this rung; may be repeated.")] = None,
     scaled_up: Annotated[
         bool | None,
-        typer.Option(help="The last rung, configs/lecture.yaml; by default where there is a GPU.", show_default=False),
+        typer.Option(
+            help="The last rung, configs/lecture.yaml; by default with a GPU and all others.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the page goes; default the store.")] = None,
     as_json: AsJson = False,
@@ -42,9 +44,8 @@ def lecture(
     from pipeline.graph.store import Store
 
     store = Store.from_environment()
-    scales_up = False if rung and scaled_up is None else scaled_up
     command = shlex.join(["folio", *sys.argv[1:]])
-    found = experiment.run(CONFIGS, store, rung or (), scales_up=scales_up, command=command)
+    found = experiment.run(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
     page = experiment.write(found, out or store.root / "lecture")
     if as_json:
         typer.echo(json.dumps(list(experiment.figures(found)), indent=1))

@@ -65,7 +65,7 @@ def run(
 ) -> Climb:
     """Climb these rungs, or all, with a process per core.
 
-    `scales_up` None runs the last rung where a GPU is at hand, and shows it where it is finished already.
+    `scales_up` None runs the last rung along with all others where a GPU is at hand, and shows it once it is finished.
     """
     rungs, config = read_rungs(configs / "lecture", names), load_config(configs / "lecture.yaml")
     folder, progress = store.root / "lecture", Progress("lecture")
@@ -76,7 +76,9 @@ def run(
         started = time.monotonic()
         results = climb(trials, workers or len(os.sched_getaffinity(0)), progress)
         seconds = time.monotonic() - started if fresh else None
-    last = _last_rung(config, store, scales_up)
+    if scales_up is None:
+        scales_up = (torch.cuda.is_available() and not names) or not runner.unfinished(config, store)
+    last = _last_rung(config, store) if scales_up else Result(SCALED_UP, SCALED_UP_PUBLISHED, note=_why_not())
     return Climb([*results, last], largest_differences(), seconds, command)
 
 
@@ -119,13 +121,12 @@ def _rung_figure(result: Result) -> dict[str, Any]:
     return figure | {"parameters": result.parameters, "commit": ", ".join(result.commits)}
 
 
-def _last_rung(config: Config, store: Store, scales_up: bool | None) -> Result:
-    """The last rung, trained or found finished; otherwise why it has no number."""
-    gpu = torch.cuda.is_available()
-    wanted = (gpu or not runner.unfinished(config, store)) if scales_up is None else scales_up
-    if wanted:
-        return scaled_up(read_report(runner.run(config, store)["report"].folder))
-    return Result(SCALED_UP, SCALED_UP_PUBLISHED, note="not run" if gpu else "not run: needs a GPU")
+def _last_rung(config: Config, store: Store) -> Result:
+    return scaled_up(read_report(runner.run(config, store)["report"].folder))
+
+
+def _why_not() -> str:
+    return "not run" if torch.cuda.is_available() else "not run: needs a GPU"
 
 
 def _finished(trials: Mapping[Rung, Sequence[Trial]]) -> list[Trial]:
