@@ -51,6 +51,8 @@ def lecture(
         typer.echo(json.dumps(list(experiment.figures(found)), indent=1))
         return
     _print_table(found.results)
+    for name, difference in found.differences.items():
+        typer.echo(f"{name}: {difference:.1e}")
     typer.echo(str(page))
 
 

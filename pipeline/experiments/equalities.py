@@ -28,8 +28,8 @@ def largest_differences() -> dict[str, float]:
     return {
         "averaging the past, loop against matrix product": _largest(loop - matrix),
         "averaging the past, loop against softmax": _largest(loop - softmax),
-        "EX1, list of heads against one batched class, outputs": outputs,
-        "EX1, list of heads against one batched class, gradients": gradients,
+        "EX1, list of heads against the batched class, outputs": outputs,
+        "EX1, list of heads against the batched class, gradients": gradients,
     }
 
 

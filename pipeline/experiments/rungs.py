@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gpt.lecture import RUNGS, Sizes
 from pipeline.errors import ConfigError
@@ -26,7 +26,7 @@ class Rung(Section):
     width: Count = 32
     heads: Count = 4
     layers: Count = 3
-    batch: Count = 32  # samples
+    batch_samples: Count = 32
     learning_rate: Real = 1e-3
     steps: Count = 5000
     seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=1, json_schema_extra={"identity": False})
@@ -38,12 +38,22 @@ class Rung(Section):
             raise ValueError(f"{name!r} is no rung; rungs are {', '.join(RUNGS)}")
         return name
 
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Rung:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be divided into {self.heads} heads")
+        return self
+
     def sizes(self, vocab_size: int) -> Sizes:
         return Sizes(vocab_size, self.context, self.width, self.heads, self.layers)
 
 
 def read_rungs(folder: Path, names: Sequence[str] = ()) -> list[Rung]:
     """The configs of these rungs, by default of all, from the lowest up. Raises ConfigError if one is unknown."""
+    if not folder.is_dir():
+        raise ConfigError(
+            f"There is no folder {folder} in {Path.cwd()}.", remedy="Go to Folio's checkout and try again."
+        )
     unknown = [name for name in names if name not in RUNGS]
     if unknown:
         raise ConfigError(

@@ -91,7 +91,7 @@ def run_trial(trial: Trial) -> Outcome:
     with fixed_threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(trial.seed)  # torch draws the first weights from its global generator
         model = RUNGS[rung.name](rung.sizes(len(text.characters)))
-        recipe = {"context": rung.context, "batch": rung.batch, "steps": rung.steps}
+        recipe = {"context": rung.context, "batch": rung.batch_samples, "steps": rung.steps}
         fit(model, text.train, learning_rate=rung.learning_rate, generator=generator, **recipe)
         nats, scored = score(model, text.validation, rung.context)
         sample = generate(model, torch.zeros(1, 1, dtype=torch.int64), SAMPLE_CHARACTERS, rung.context, generator)

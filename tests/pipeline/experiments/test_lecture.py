@@ -93,4 +93,5 @@ def test_the_command_prints_the_table_and_names_the_page(configs, tmp_path):
     assert "bigram" in done.stdout
     assert "one-head" not in done.stdout
     assert "needs a GPU" in done.stdout
+    assert "loop against softmax: " in done.stdout
     assert list((tmp_path / "store").glob("lecture/bigram-*/seed-1.json"))

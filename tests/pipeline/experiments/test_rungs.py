@@ -24,8 +24,10 @@ def test_the_published_numbers_are_the_lectures():
 
 def test_the_bigram_has_its_own_rate_and_steps_and_the_rest_share_theirs():
     bigram, *rest = read_rungs(FOLDER)
-    assert (bigram.learning_rate, bigram.steps, bigram.batch, bigram.context) == (1e-2, 3000, 32, 8)
-    assert {(rung.learning_rate, rung.steps, rung.batch, rung.context) for rung in rest} == {(1e-3, 5000, 32, 8)}
+    assert (bigram.learning_rate, bigram.steps, bigram.batch_samples, bigram.context) == (1e-2, 3000, 32, 8)
+    assert {(rung.learning_rate, rung.steps, rung.batch_samples, rung.context) for rung in rest} == {
+        (1e-3, 5000, 32, 8)
+    }
     assert {(rung.width, rung.heads, rung.layers) for rung in rest} == {(32, 4, 3)}
 
 
@@ -52,6 +54,17 @@ def test_an_unknown_key_names_line_and_the_likely_key(tmp_path):
     (tmp_path / "bigram.yaml").write_text("published_nats_per_char: 2.5\nstepz: 3\n")
     with pytest.raises(ConfigError, match=r"bigram.yaml:2: unknown key stepz; did you mean 'steps'\?"):
         read_rungs(tmp_path, ["bigram"])
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(tmp_path):
+    (tmp_path / "residual.yaml").write_text("published_nats_per_char: 2.1\nheads: 5\n")
+    with pytest.raises(ConfigError, match="width 32 cannot be divided into 5 heads"):
+        read_rungs(tmp_path, ["residual"])
+
+
+def test_without_its_configs_the_ladder_says_where_it_looked(tmp_path):
+    with pytest.raises(ConfigError, match="There is no folder"):
+        read_rungs(tmp_path / "lecture")
 
 
 def test_a_config_for_another_model_is_refused(tmp_path):

@@ -53,6 +53,12 @@ def test_the_same_seed_gives_the_same_outcome_and_another_seed_another(target, t
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+def test_untrained_models_of_two_seeds_differ(target, tmp_path):
+    untrained = RUNG.model_copy(update={"steps": 0})
+    losses = {run_trial(Trial(untrained, seed, target, tmp_path / f"{seed}.json")).nats_per_char for seed in (1, 2)}
+    assert len(losses) == 2
+
+
 def test_an_outcome_is_read_back_and_a_damaged_one_refused(target, tmp_path):
     one = trial(target, tmp_path)
     assert read_outcome(one) is None
