@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,12 +32,18 @@ def met(found: dict[str, Any]) -> bool | None:
 
 
 def machine() -> str:
-    """Processor, cores and memory, and the GPU if there is one."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    parts = [f"{len(names)} x {names[0]}", f"{psutil.virtual_memory().total / 2**30:.0f} GiB", platform.system()]
+    """Cores, processor and memory, and the GPU if there is one."""
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    parts = [f"{os.cpu_count()} x {_processor()}", memory, platform.system()]
     return ", ".join(parts + ([torch.cuda.get_device_name()] if torch.cuda.is_available() else []))
+
+
+def _processor() -> str:
+    """The model where the kernel names it, which is on Linux and not on every architecture; else the architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def today() -> str:
