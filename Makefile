@@ -40,7 +40,7 @@ check: install
 bench: install
 	$(BIN)/python -m tests.bench
 
-## make lecture      the lecture's ladder again, in ten minutes on two cores, into docs/results/lecture.md
+## make lecture      climbs the lecture's ladder, into docs/results/lecture.md
 lecture: install
 	$(BIN)/folio lecture --out docs/results
 
