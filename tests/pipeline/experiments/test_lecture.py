@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gpt.lecture import RUNGS
 from pipeline.experiments import lecture
@@ -18,7 +19,8 @@ def test_every_rung_is_trained_with_every_seed_and_the_last_one_says_what_it_nee
     *rungs, last = climbed.results
     assert [result.rung for result in rungs] == list(RUNGS)
     assert all(len(result.losses) == 2 and result.interval[0] <= result.mean for result in rungs)
-    assert (last.rung, last.mean, last.note) == ("scaled-up", None, "not run: needs a GPU")
+    without_gpu = "" if torch.cuda.is_available() else ": needs a GPU"
+    assert (last.rung, last.mean, last.note) == ("scaled-up", None, f"not run{without_gpu}")
     assert climbed.seconds > 0
     assert len(list(store.root.glob("lecture/*/seed-*.json"))) == NUM_TRIALS
 
@@ -57,7 +59,7 @@ def test_the_page_shows_every_rung_its_number_and_the_picture(climbed, tmp_path)
     for result in climbed.results:
         assert f"| {result.rung} |" in page
         assert f"| {result.published:g} |" in page
-    assert "not run: needs a GPU" in page
+    assert "not run" in page
     assert (tmp_path / "lecture.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -92,6 +94,6 @@ def test_the_command_prints_the_table_and_names_the_page(configs, tmp_path):
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out" / "lecture.md")
     assert "bigram" in done.stdout
     assert "one-head" not in done.stdout
-    assert "needs a GPU" in done.stdout
+    assert "not run" in done.stdout
     assert "loop against softmax: " in done.stdout
     assert list((tmp_path / "store").glob("lecture/bigram-*/seed-1.json"))
