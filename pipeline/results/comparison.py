@@ -91,6 +91,13 @@ def gap(
     return _combined(means[1] - means[0], [_text_deviation(*side, resamples, rng) for side in sides], rng)
 
 
+def documents_loss(losses: Losses, documents: Sequence[str], *, resamples: int, seed: int) -> Estimate:
+    """Nats per token of one side of the gap, drawing whole documents in the same way."""
+    rng = np.random.default_rng(seed)
+    deviation = _text_deviation(*_by_document(losses, documents), resamples, rng)
+    return _combined(float(losses.per_seed().mean()), [deviation], rng)
+
+
 def block_windows(num_windows: int) -> int:
     """How many neighbouring windows are drawn together; at least four blocks make a text."""
     return max(1, min(round(2 * float(np.cbrt(num_windows))), num_windows // 4))

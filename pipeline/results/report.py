@@ -119,12 +119,17 @@ def _arms(
     untrained: dict[str, Any] = {"learning_rate": None, "steps": 0, "best_step": 0, "seeds": [], "grid": []}
     found = {}
     for name, score in scores.items():
-        loss = arm_loss(score.best, resamples=settings.resamples, seed=settings.seed)
+        best, last = (
+            arm_loss(losses, resamples=settings.resamples, seed=settings.seed) for losses in (score.best, score.last)
+        )
+        last_bits = last.scaled(units["bits_per_byte"])
         found[name] = {
             "params": num_parameters(load_shape(weights[name].model_json)),
             **trained.get(name, untrained),
-            **{f"val_{unit}": _loss(loss.scaled(factor)) for unit, factor in units.items()},
-            "last_step_val_bits_per_byte": float(score.last.per_seed().mean()) * units["bits_per_byte"],
+            **{f"val_{unit}": _loss(best.scaled(factor)) for unit, factor in units.items()},
+            "last_step_val_bits_per_byte": last_bits.mean,
+            "last_step_val_bits_per_byte_ci95": [last_bits.low, last_bits.high],
+            "last_step_val_bits_per_byte_per_seed": list(last_bits.per_seed),
         }
     return found
 

@@ -57,6 +57,11 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+def exact(value: float) -> str:
+    """Every digit that report.json keeps, and a minus instead of a hyphen."""
+    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
 def alarms(report: Report) -> list[str]:
     """What a reader must know before the number: stand-ins, validation text left in the corpus, failed controls."""
     found = []
