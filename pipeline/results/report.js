@@ -1,4 +1,4 @@
-// Shows the values of a figure beside pointer, finger or arrow keys. Without this script a mark's <title> says the same.
+// Shows the values of a figure beside pointer, finger or arrow keys. Without it a mark's <title> says the same.
 "use strict";
 const tip = document.createElement("div");
 tip.className = "tip";
@@ -66,7 +66,7 @@ function readable(svg) {
   svg.addEventListener("pointermove", point);
   svg.addEventListener("pointerdown", point);
   svg.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
-  svg.addEventListener("blur", hide);
+  svg.addEventListener("blur", () => { if (shown && svg.contains(shown.element)) hide(); });
   svg.addEventListener("keydown", (event) => {
     if (event.key in steps) { event.preventDefault(); go(steps[event.key]); }
   });

@@ -112,6 +112,10 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: boo
 def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
     """How the numbers were made, in plain words, by subject; sources are in `pipeline/results/comparison.py`."""
     return {
+        "Arms": "From scratch is the control: the model starts from random weights and trains on the target alone. "
+        "Pretrained only is the model after the corpus, before it has trained on the target. Finetuned goes on from "
+        "there on the same training text as the control, with a smaller learning rate. The gain is the control's loss "
+        "less the finetuned one's.",
         "Loss": "The validation text is cut into windows of the model's context, and every token is scored once. "
         "The loss is the sum of nats over all tokens, divided by their number. Bits per byte divide the same sum by "
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
