@@ -125,6 +125,13 @@ def text_draws(sides: Sequence[Losses], *, resamples: int, rng: np.random.Genera
     return np.stack([nats[chosen].sum(axis=1) / counted for nats, _, _ in blocks], axis=1)
 
 
+def documents_loss(losses: Losses, documents: Sequence[str], *, resamples: int, seed: int) -> Estimate:
+    """Nats per token of one side of the gap, drawing whole documents in the same way."""
+    rng = np.random.default_rng(seed)
+    deviation = _text_deviation(*_by_document(losses, documents), resamples, rng)
+    return _combined(float(losses.per_seed().mean()), [deviation], rng)
+
+
 def block_windows(num_windows: int) -> int:
     """How many neighbouring windows are drawn together; at least four blocks make a text."""
     return max(1, min(round(2 * float(np.cbrt(num_windows))), num_windows // 4))

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from pipeline.graph.work import Artifact
 from pipeline.results import plots
 from pipeline.results.arms import Arm, Trial
+from pipeline.results.curves import gain_curve, learning_curves, pretraining
+from pipeline.results.forest import comparison
 from pipeline.results.verdict import headline
 
 
@@ -27,14 +29,17 @@ def drawings(report: Mapping[str, Any], arms: Sequence[Arm], inputs: Mapping[str
     curves = {arm.name: [_curve(trial, bits) for trial in arm.trials] for arm in arms}
     best = {name: values["val_bits_per_byte"]["per_seed"] for name, values in report["arms"].items()}
     found = {
-        "comparison": Drawing(lambda inches: plots.comparison(report, inches), str(headline(report))),
-        "curves": Drawing(lambda inches: plots.learning_curves(curves, best, inches), "Selection loss over steps"),
+        "comparison": Drawing(lambda inches: comparison(report, inches), str(headline(report))),
+        "curves": Drawing(lambda inches: learning_curves(curves, best, inches), "Selection loss over steps."),
     }
+    if report["curve"]:
+        what = "Validation loss over pretraining tokens, before and after finetuning."
+        found["gain_curve"] = Drawing(lambda inches: gain_curve(report, inches), what)
     if report["pretrain"]:
         train, validation = _pretraining(inputs["pretrain"].folder / "metrics.jsonl")
         found["pretraining"] = Drawing(
-            lambda inches: plots.pretraining(train, validation, report["pretrain"], inches),
-            "Pretraining loss over tokens seen, on training batches and on held-out documents",
+            lambda inches: pretraining(train, validation, report["pretrain"], inches),
+            "Pretraining loss over tokens seen, on training batches and on held-out documents.",
         )
     return found
 
@@ -48,6 +53,7 @@ def _curve(trial: Trial, bits: float) -> dict[str, Any]:
     points = [point for point in trial.curve if point["selection_nats_per_token"] is not None]
     steps = [point["step"] for point in points]
     return {
+        "seed": trial.seed,
         "steps": steps,
         "bits_per_byte": [point["selection_nats_per_token"] * bits for point in points],
         "best": steps.index(trial.best_step),

@@ -11,7 +11,7 @@ import torch
 
 from gpt.model import GPT
 from pipeline.graph.work import Artifact
-from pipeline.results.comparison import Losses, gap
+from pipeline.results.comparison import Losses, documents_loss, gap
 from pipeline.results.evaluation import score_windows
 from pipeline.tokens.batches import Batches, Mixture, corpus_mixture
 from pipeline.tokens.shard import DocumentSpan
@@ -49,13 +49,18 @@ def pretraining_gap(
     batch_samples = settings["batch_tokens"] // context
     sides = [_first_samples(mixture, num_windows, batch_samples, settings["seed"]) for mixture in mixtures]
     losses = [_losses(model, side, device) for side in sides]
-    train, validation = (float(one.per_seed()[0]) for one in losses)
+    train, validation = (
+        documents_loss(one, side.documents, resamples=resamples, seed=settings["seed"])
+        for one, side in zip(losses, sides, strict=True)
+    )
     estimate = gap(losses[0], losses[1], [side.documents for side in sides], resamples=resamples, seed=settings["seed"])
     return {
         "tokens": counts["tokens"],
         "steps": counts["tokens"] // settings["batch_tokens"],
-        "train_nats_per_token": train,
-        "val_nats_per_token": validation,
+        "train_nats_per_token": train.mean,
+        "train_nats_per_token_ci95": [train.low, train.high],
+        "val_nats_per_token": validation.mean,
+        "val_nats_per_token_ci95": [validation.low, validation.high],
         "gap": estimate.mean,
         "gap_ci95": [estimate.low, estimate.high],
         "windows": num_windows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,26 @@ from markupsafe import Markup
 
 from pipeline.graph.quantities import readable_bytes, readable_count, readable_seconds
 from pipeline.results.plots import LABELS
+from pipeline.results.reproduction import reproduction
 from pipeline.results.verdict import alarms, headline, number, target_title
 
 
 def html(report: Mapping[str, Any], figures: Mapping[str, Mapping[str, str]]) -> str:
     """A page that needs nothing but itself. `figures`: name -> width name -> trusted SVG."""
     drawings = {name: Markup("".join(widths.values())) for name, widths in figures.items()}
-    style = Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8"))
-    return _render("report.html.jinja", report, figures=drawings, style=style)
+    style, script = _beside("report.css"), _beside("report.js")
+    digest = base64.b64encode(hashlib.sha256(f"\n{script}".encode()).digest()).decode()
+    inline = {"style": Markup(style), "script": Markup(script), "script_sha256": Markup(digest)}
+    return _render("report.html.jinja", report, figures=drawings, **inline)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """The verdict, the tables and the doubts, for a terminal or a README."""
     return _render("report.md.jinja", report)
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
@@ -47,5 +56,11 @@ def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
         "words": lambda name: name.replace("_", " "),
         "as_yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
     }
-    words = {"headline": headline(report), "alarms": alarms(report), "title": target_title(report["target"])}
+    words: dict[str, Any] = {
+        "headline": headline(report),
+        "alarms": alarms(report),
+        "title": target_title(report["target"]),
+    }
+    words["reproduction"] = reproduction(report)
+    words["strongest"] = min(report["rivals"], key=lambda one: one["val_bits_per_byte"]["mean"], default=None)
     return environment.get_template(template).render(report=report, labels=LABELS, **words, **more)

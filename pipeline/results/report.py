@@ -34,11 +34,11 @@ from pipeline.results.figures import drawings
 from pipeline.results.gap import pretraining_gap
 from pipeline.results.leak import leak_files, leak_section
 from pipeline.results.references import references
-from pipeline.results.rivals import rival_section, rivals_in
+from pipeline.results.rivals import Rival, rival_section, rivals_in
 from pipeline.results.samples import continued
 from pipeline.results.sections import Inputs, contamination_section, cost_section, provenance_section, target_section
 from pipeline.results.units import BitsPerByte
-from pipeline.results.verdict import caveats, headline, methods
+from pipeline.results.verdict import caveats, further_methods, headline, methods, rival_caveats
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.weights import load_model, load_shape
 
@@ -75,48 +75,57 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     for rival in rivals:
         losses |= score_files(rival.files, rival.windows, device, work.progress)
     scores = {name: Scores.of(arm, losses) for name, arm in weights.items()}
-    finetune = scores["finetune"].best if "finetune" in scores else None
     target = target_section(inputs, windows.num_tokens)
-    bits = BitsPerByte.of(windows.num_tokens, target["val_bytes"], resamples=settings.resamples, seed=settings.seed)
     pretrain = _pretrain(inputs, tokenizer, device, settings)
     max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
+    found = _arms(arms, weights, scores, _units(target), settings)
+    beyond = _beyond(inputs, arms, stops, rivals, losses, scores, target, settings)
+    doubts = caveats(arms, max_steps, gap_measured=pretrain is not None or len(arms) == 1)
     return {
         "format": FORMAT,
         "run": inputs["scratch"].manifest.run,
         "target": target,
-        "arms": _arms(arms, weights, scores, _units(target), settings),
+        "arms": found,
         "gain": _gain(scores, _units(target), settings),
         "references": references(target),
-        "rivals": [
-            rival_section(rival, losses, settings.rivals[rival.name], finetune, bits, target["val_bytes"])
-            for rival in rivals
-        ],
-        "curve": _curve(inputs, arms, stops, losses, scores, bits),
-        "leak": finetune and leak_section(inputs, losses, scores["scratch"].best, finetune, bits),
+        **beyond,
         "pretrain": pretrain,
         "contamination": contamination_section(inputs),
         "controls": controls(inputs, arms, tokenizer) | {"same_windows": _same_windows(scores)},
-        "caveats": caveats(arms, max_steps, gap_measured=pretrain is not None or len(arms) == 1),
+        "caveats": rival_caveats(beyond["rivals"], found["scratch"]["val_bits_per_byte"]["mean"]) + doubts,
         "cost": cost_section(inputs),
         "provenance": provenance_section(inputs, work.slice),
         "samples": _samples(arms, tokenizer, device, settings),
-        "methods": methods(len(windows.inputs), block_windows(len(windows.inputs)), settings.resamples),
+        "methods": methods(len(windows.inputs), block_windows(len(windows.inputs)), settings.resamples)
+        | further_methods(beyond),
     }
 
 
-def _curve(
+def _beyond(
     inputs: Inputs,
     arms: Sequence[Arm],
     stops: Sequence[Point],
+    rivals: Sequence[Rival],
     losses: Mapping[Path, Losses],
     scores: Mapping[str, Scores],
-    bits: BitsPerByte,
-) -> dict[str, Any] | None:
-    if not stops:
-        return None
-    batch_tokens = inputs["finetune"].manifest.config["finetune"]["batch_tokens"]
-    shape = load_shape(arms[-1].model_json)
-    return curve_section(stops, losses, scores["scratch"].best, scores["finetune"].best, shape, batch_tokens, bits)
+    target: Mapping[str, Any],
+    settings: Report,
+) -> dict[str, Any]:
+    """What doubts the gain and what explains it: rivals, its course over pretraining, and the leak ablation."""
+    choices = {"resamples": settings.resamples, "seed": settings.seed}
+    bits = BitsPerByte.of(target["val_tokens"], target["val_bytes"], **choices)
+    scratch, finetune = scores["scratch"].best, scores["finetune"].best if "finetune" in scores else None
+    found: dict[str, Any] = {"curve": None, "leak": None}
+    found["rivals"] = [
+        rival_section(rival, losses, settings.rivals[rival.name], finetune, bits, target["val_bytes"])
+        for rival in rivals
+    ]
+    if finetune is not None:
+        shape = load_shape(arms[-1].model_json)
+        batch_tokens = inputs["finetune"].manifest.config["finetune"]["batch_tokens"]
+        found["curve"] = curve_section(stops, losses, scratch, finetune, shape, batch_tokens, bits)
+        found["leak"] = leak_section(inputs, losses, scratch, finetune, bits)
+    return found
 
 
 def _weights(arms: Sequence[Arm], inputs: Inputs) -> dict[str, Weights]:
@@ -151,12 +160,17 @@ def _arms(
     untrained: dict[str, Any] = {"learning_rate": None, "steps": 0, "best_step": 0, "seeds": [], "grid": []}
     found = {}
     for name, score in scores.items():
-        loss = arm_loss(score.best, resamples=settings.resamples, seed=settings.seed)
+        best, last = (
+            arm_loss(losses, resamples=settings.resamples, seed=settings.seed) for losses in (score.best, score.last)
+        )
+        last_bits = last.scaled(units["bits_per_byte"])
         found[name] = {
             "params": num_parameters(load_shape(weights[name].model_json)),
             **trained.get(name, untrained),
-            **{f"val_{unit}": _loss(loss.scaled(factor)) for unit, factor in units.items()},
-            "last_step_val_bits_per_byte": float(score.last.per_seed().mean()) * units["bits_per_byte"],
+            **{f"val_{unit}": _loss(best.scaled(factor)) for unit, factor in units.items()},
+            "last_step_val_bits_per_byte": last_bits.mean,
+            "last_step_val_bits_per_byte_ci95": [last_bits.low, last_bits.high],
+            "last_step_val_bits_per_byte_per_seed": list(last_bits.per_seed),
         }
     return found
 

@@ -33,11 +33,12 @@ def contamination_section(inputs: Inputs) -> dict[str, Any] | None:
 
 
 def cost_section(inputs: Inputs) -> dict[str, Any]:
-    """What each stage took, from its receipt; rank_seconds is wall time times ranks."""
+    """What each stage took, from its receipt; rank_seconds is wall time times ranks, ranks those of its last start."""
     return {
         name: {
             "seconds": artifact.manifest.seconds,
             "tokens_per_second": artifact.manifest.counts.get("tokens_per_second"),
+            "ranks": artifact.manifest.counts.get("world_size", 1),
             "rank_seconds": artifact.manifest.rank_seconds,
             "peak_memory_bytes": artifact.manifest.peak_memory_bytes,
         }

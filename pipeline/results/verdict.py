@@ -57,6 +57,11 @@ def number(value: float) -> str:
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
+def exact(value: float) -> str:
+    """Every digit that report.json keeps, and a minus instead of a hyphen."""
+    return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
+
+
 def alarms(report: Report) -> list[str]:
     """What a reader must know before the number: stand-ins, validation text left in the corpus, failed controls."""
     found = []
@@ -104,9 +109,26 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: boo
     return found
 
 
+def rival_caveats(rivals: Sequence[Mapping[str, Any]], control: float) -> list[str]:
+    """Doubt about the control: every rival from scratch that does better than its `control` bits per byte."""
+    better = [one for one in rivals if one["val_bits_per_byte"]["mean"] < control]
+    return [_rival_caveat(one, control) for one in sorted(better, key=lambda one: one["val_bits_per_byte"]["mean"])]
+
+
+def _rival_caveat(rival: Mapping[str, Any], control: float) -> str:
+    reached = f"{rival['name']}, from scratch, reaches {number(rival['val_bits_per_byte']['mean'])} bits per byte"
+    gain = rival["gain_bits_per_byte"]
+    over_it = f"; the gain over it is {number(gain['mean'])} ({interval(gain)})" if gain else ""
+    return f"{reached}, less than the control's {number(control)}{over_it}."
+
+
 def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
     """How the numbers were made, in plain words, by subject; sources are in `pipeline/results/comparison.py`."""
     return {
+        "Arms": "From scratch is the control: the model starts from random weights and trains on the target alone. "
+        "Pretrained only is the model after the corpus, before it has trained on the target. Finetuned goes on from "
+        "there on the same training text as the control, with a smaller learning rate. The gain is the control's loss "
+        "less the finetuned one's.",
         "Loss": "The validation text is cut into windows of the model's context, and every token is scored once. "
         "The loss is the sum of nats over all tokens, divided by their number. Bits per byte divide the same sum by "
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
@@ -121,3 +143,29 @@ def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
         "the share of draws beyond zero, and never 0.",
         "Verdict": "Pretraining helps, the report says, when the whole interval of the gain lies above zero.",
     }
+
+
+RIVALS = (
+    "Each is an arm from scratch like the control, with changes of the model, the tokenizer or the training, and "
+    "its own choice of learning rate and step on the selection text. With another tokenizer its windows differ, "
+    "so the gain over it cannot be paired; its interval then joins both losses' intervals by their squares, which "
+    "is wider."
+)
+CURVE = (
+    "Pretraining with a warmup-stable-decay schedule is brought to its end at several steps: each branch leaves "
+    "the stable phase and decays, as if it had been planned to be so long. Each is finetuned with every learning "
+    "rate of the grid on the first seed. The law is a constant plus a power of the tokens, fitted by least "
+    "squares; its intervals repeat the fit on resampled texts, with every point moved by the spread of the "
+    "finetuning seeds."
+)
+LEAK = (
+    "Corpus, shards, pretraining and finetuning are made again with decontamination switched off and everything "
+    "else the same, the tokenizer too. What the finetuned loss falls by is what the validation text in the corpus "
+    "is worth."
+)
+
+
+def further_methods(report: Report) -> dict[str, str]:
+    """How what goes beyond the arms was measured, where the report has it."""
+    found = {"Rivals": (RIVALS, report["rivals"]), "Curve": (CURVE, report["curve"]), "Leak": (LEAK, report["leak"])}
+    return {subject: text for subject, (text, section) in found.items() if section}

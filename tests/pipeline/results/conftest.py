@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from pipeline.graph.work import Artifact, Work
 from pipeline.results import report
 from pipeline.tokens.shard import Rows, ShardInfo, write_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
-from pipeline.training.weights import save_shape, save_weights
+from pipeline.training.weights import load_shape, save_shape, save_weights
 
 WORDS = [
     "the",
@@ -70,6 +71,20 @@ class Chain:
         artifact = self.artifacts[stage]
         manifest = artifact.manifest.model_copy(update={"inputs": artifact.manifest.inputs | inputs})
         self.artifacts[stage] = replace(artifact, manifest=manifest)
+
+    def branched(self) -> None:
+        """Let pretraining have branches at 64 to 640 tokens, each finetuned at two rates."""
+        builder = Builder(self.root, self.artifacts)
+        builder.branches((64, 128, 256, 640))
+
+    def rivalled(self) -> None:
+        """Add the leak ablation, and a rival with the run's tokenizer and one with another context."""
+        builder = Builder(self.root, self.artifacts)
+        builder.leak()
+        changes: dict[str, Any] = {"fewer steps": {"scratch.max_steps": 3}, "short": {"model.context": 8}}
+        for name, change in changes.items():
+            builder.rival(name, change.get("model.context", CONTEXT))
+        self.report = self.report.model_copy(update={"rivals": changes, "leak_ablation": True})
 
     def without_pretraining(self) -> None:
         for stage in ("corpus", "pretrain", "finetune"):
@@ -127,9 +142,9 @@ def text_of(seed: int, num_words: int) -> str:
 class Builder:
     """Writes the stages in order, each with the manifest that the runner would write."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, artifacts: dict[str, Artifact] | None = None) -> None:
         self.root = root
-        self.artifacts: dict[str, Artifact] = {}
+        self.artifacts: dict[str, Artifact] = {} if artifacts is None else artifacts
 
     def chain(self) -> Chain:
         texts = cut(text_of(0, 900), selection=0.05, validation=0.1)
@@ -228,6 +243,63 @@ class Builder:
         counts = {"learning_rate": 2e-3, "grid": grid, "seeds": [1, 2], "tokens_per_second": 5000.0}
         self.finish(stage, {"model": {}, stage: section, "deepspeed": {}}, needs, counts)
 
+    def branches(self, tokens: tuple[int, ...]) -> None:
+        """Pretraining and finetuning again, with branches; more tokens take more steps, so that the curve falls."""
+        shape, ids = self.ground()
+        folders = {}
+        for stage in ("pretrain", "finetune"):
+            folders[stage] = self.root / f"branched-{stage}"
+            shutil.copytree(self.artifacts[stage].folder, folders[stage])
+        for number in tokens:
+            name = f"step-{number // 64:08d}"
+            start, tuned = (folders[stage] / "branches" / name for stage in ("pretrain", "finetune"))
+            start.mkdir(parents=True)
+            model = trained(shape, ids, seed=0, steps=number // 64)
+            save_weights(start / "model.safetensors", model.state_dict())
+            for rate, loss in ((1e-3, 2.2), (2e-3, 2.1)):
+                trial = tuned / "trials" / f"lr-{rate:g}-seed-1"
+                trial.mkdir(parents=True)
+                record = {"learning_rate": rate, "seed": 1, "steps": 30, "best_step": 20, "diverged": False}
+                (trial / "trial.json").write_text(
+                    json.dumps(record | {"best_selection_nats_per_token": loss, "curve": []})
+                )
+                if rate == 2e-3:
+                    model = trained(shape, ids, seed=1, steps=20 + number // 32)
+                    for file in ("best", "last"):
+                        save_weights(trial / f"{file}.safetensors", model.state_dict())
+        found = [{"branch": f"step-{number // 64:08d}", "tokens": number} for number in tokens]
+        for stage, folder in folders.items():
+            counts = {"branches": found} if stage == "pretrain" else {}
+            self.again(stage, folder, counts)
+
+    def leak(self) -> None:
+        for stage in ("corpus", "shards", "pretrain", "finetune"):
+            counts = {"val_ngrams_left_in_shards": 7} if stage == "shards" else {}
+            self.again(stage, self.artifacts[stage].folder, counts, name=f"leak.{stage}")
+
+    def rival(self, name: str, context: int) -> None:
+        shape, ids = self.ground()
+        folder = self.root / f"{name}.scratch"
+        shutil.copytree(self.artifacts["scratch"].folder, folder)
+        shape = replace(shape, context=context)
+        save_shape(folder, shape)
+        for file in folder.glob("trials/*/*.safetensors"):
+            save_weights(file, trained(shape, ids, seed=5, steps=30).state_dict())
+        self.again("scratch", folder, {}, name=f"{name}.scratch")
+
+    def ground(self) -> tuple[GPTShape, torch.Tensor]:
+        """The shape of all models here, and the training text as tokens."""
+        shape = load_shape(self.artifacts["scratch"].folder / "model.json")
+        tokenizer = load_tokenizer(self.artifacts["tokenizer"].folder)
+        text = (self.artifacts["target"].folder / "train.txt").read_text()
+        return shape, torch.from_numpy(tokenizer.encode(text).astype(np.int64))
+
+    def again(self, stage: str, folder: Path, counts: dict[str, Any], *, name: str = "") -> None:
+        """A finished artifact of a stage that is there already, in another folder or under another name."""
+        before = self.artifacts[stage].manifest
+        update = {"counts": before.counts | counts, "files": tuple(file_entries(folder))}
+        self.artifacts[name or stage] = Artifact(stage, folder, before.model_copy(update=update))
+
     def folder(self, stage: str) -> Path:
         folder = self.root / stage
         folder.mkdir()
@@ -260,8 +332,8 @@ def trained(shape: GPTShape, ids: torch.Tensor, *, seed: int, steps: int) -> GPT
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        starts = torch.randint(len(ids) - CONTEXT - 1, (8,), generator=generator).tolist()
-        windows = torch.stack([ids[start : start + CONTEXT + 1] for start in starts])
+        starts = torch.randint(len(ids) - shape.context - 1, (8,), generator=generator).tolist()
+        windows = torch.stack([ids[start : start + shape.context + 1] for start in starts])
         nats, count = model(windows[:, :-1], windows[:, 1:])
         (nats / count).backward()
         optimizer.step()

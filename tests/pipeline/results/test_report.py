@@ -91,13 +91,15 @@ def test_report_holds_every_field_of_format_1(written: Any) -> None:
         assert fields <= arm.keys()
         for unit in ("val_nats_per_token", "val_bits_per_byte", "val_nats_per_char"):
             assert arm[unit].keys() == {"mean", "ci95", "per_seed"}
+        low, high = arm["last_step_val_bits_per_byte_ci95"]
+        assert low < arm["last_step_val_bits_per_byte"] < high
     pretrain = {"tokens", "steps", "train_nats_per_token", "val_nats_per_token", "gap", "gap_ci95"}
     assert pretrain <= found["pretrain"].keys()
     contamination = {"ngram_words", "documents_removed", "bytes_removed", "val_ngrams_total"}
     assert contamination | {"val_ngrams_left_in_shards"} <= found["contamination"].keys()
     assert all(found["controls"].values())
     assert {"same_tokenizer", "same_model", "same_split", "same_windows"} <= found["controls"].keys()
-    cost = {"seconds", "tokens_per_second", "rank_seconds", "peak_memory_bytes"}
+    cost = {"seconds", "tokens_per_second", "ranks", "rank_seconds", "peak_memory_bytes"}
     assert all(stage.keys() == cost for stage in found["cost"].values())
     assert {"config", "fingerprints", "versions", "git_commit", "sources"} == found["provenance"].keys()
     assert found["provenance"]["sources"][0].keys() == {"name", "license", "revision", "documents", "bytes"}
