@@ -13,6 +13,7 @@ import yaml
 
 from cli.arguments import AsJson, ConfigPath, Ranks, Settings, config_of
 from pipeline.errors import ConfigError
+from pipeline.graph.stages import nodes_of
 
 if TYPE_CHECKING:
     from pipeline.experiments.findings import Findings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     app.command()(ablate)
+    app.command(name="lr-range")(lr_range)
 
 
 def ablate(
@@ -62,6 +64,37 @@ def ablate(
         return
     _print_table(found)
     typer.echo(str(folder / "ablation.md"))
+
+
+def lr_range(
+    config: ConfigPath,
+    stage: Annotated[str, typer.Option(help="pretrain, scratch or finetune.")] = "scratch",
+    low: Annotated[float, typer.Option(min=0, help="First learning rate.")] = 1e-5,
+    high: Annotated[float, typer.Option(min=0, help="Last learning rate.")] = 1.0,
+    steps: Annotated[int, typer.Option(min=20, help="Steps in between.")] = 150,
+    settings: Settings = None,
+    ranks: Ranks = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find learning rates worth a grid, by one short training whose rate rises.
+
+    The inputs of the stage must be finished. Nothing of the run changes; readings and picture go to the store.
+
+    Example: folio lr-range configs/shakespeare-cpu.yaml --stage scratch
+    """
+    from pipeline.experiments import rate_range
+    from pipeline.graph.store import Store
+
+    checked = config_of(config, settings, ranks)
+    if stage not in (node.name for node in nodes_of(checked) if node.stage.trains):
+        raise ConfigError(f"{stage!r} is no training stage of {config}.", remedy="Give pretrain, scratch or finetune.")
+    if not 0 < low < high:
+        raise ConfigError(f"--low {low:g} and --high {high:g} span no range.", remedy="Give 0 < low < high.")
+    store = Store.from_environment()
+    found = rate_range.find_rates(checked, stage, store, low=low, high=high, steps=steps)
+    typer.echo(json.dumps(rate_range.as_json(found)) if as_json else rate_range.as_text(found, stage))
+    if not as_json:
+        typer.echo(str(found.folder / "lr-range.png"))
 
 
 def _with(changes: list[str] | None, config: Config) -> Config:

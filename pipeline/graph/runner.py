@@ -93,11 +93,12 @@ def execute(node: Node, fingerprint: str, store: Store, artifacts: Mapping[str, 
         if already is not None:
             return already
         inputs = {name: artifacts[other] for name, other in node.inputs.items()}
-        manifest = _finish(stage, config, fingerprint, _work(node, inputs, folder))
+        manifest = _finish(stage, config, fingerprint, work_of(node, inputs, folder))
     return Artifact(stage.name, folder, manifest)
 
 
-def _work(node: Node, inputs: dict[str, Artifact], folder: Path) -> Work:
+def work_of(node: Node, inputs: Mapping[str, Artifact], folder: Path) -> Work:
+    """What the node's stage is given."""
     stage, config = node.stage, node.config
     return Work(
         stage=stage.name,

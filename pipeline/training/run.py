@@ -18,7 +18,7 @@ from pipeline.training.engine import Engine
 from pipeline.training.loop import Watch, train
 from pipeline.training.metrics import Metrics, Unwatched
 from pipeline.training.optimizer import optimizer_of
-from pipeline.training.recipe import Recipe
+from pipeline.training.recipe import Geometry, Recipe
 from pipeline.training.settings import Settings
 from pipeline.training.signals import stop
 from pipeline.training.state import State
@@ -47,15 +47,19 @@ class Run:
 
     @property
     def settings(self) -> Settings:
-        section, geometry = self.section, self.recipe.geometry
-        return Settings(
-            micro_batch=geometry.micro_batch,
-            accumulation=geometry.accumulation,
-            zero=section.zero,
-            dtype=section.dtype,
-            clip=section.clip,
-            deepspeed=self.deepspeed,
-        )
+        return settings_of(self.section, self.recipe.geometry, self.deepspeed)
+
+
+def settings_of(section: Training, geometry: Geometry, deepspeed: Mapping[str, Any]) -> Settings:
+    """What the engine of such a training is built from."""
+    return Settings(
+        micro_batch=geometry.micro_batch,
+        accumulation=geometry.accumulation,
+        zero=section.zero,
+        dtype=section.dtype,
+        clip=section.clip,
+        deepspeed=deepspeed,
+    )
 
 
 def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:

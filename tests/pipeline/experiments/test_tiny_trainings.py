@@ -1,0 +1,90 @@
+"""Experiments with real trainings of a tiny model: an ablation, and the range of learning rates."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.experiments.ablation import ablate
+from pipeline.experiments.findings import findings
+from pipeline.experiments.rate_range import as_text, find_rates, suggested
+from pipeline.graph.config import Config
+from pipeline.graph.runner import Selection, run
+from pipeline.graph.store import Store
+from pipeline.training.rate_range import Reading
+
+WORDS = ["the", "king", "and", "queen", "of", "night", "speak", "no", "more", "love"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def config(store: Store, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A tiny model on generated text, and a change that keeps it from learning."""
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    text, draw = store.root / "text.txt", random.Random(0)
+    text.write_text(" ".join(draw.choices(WORDS, k=3000)))
+    return Config.model_validate(
+        {
+            "name": "x",
+            "target": {"path": str(text)},
+            "tokenizer": {"kind": "char"},
+            "model": {"layers": 1, "width": 16, "heads": 2, "context": 16},
+            "scratch": {"learning_rates": [1e-2], "max_steps": 24, "batch_tokens": 256, "evaluate_every": 8},
+            "ablation": {
+                "stage": "scratch",
+                "seeds": [1, 2],
+                "changes": {"frozen": {"scratch.learning_rates": [1e-9]}},
+            },
+            "launch": {"ranks": 1, "threads": 1},
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_broken_change_hurts_and_what_is_finished_is_not_repeated(config: Config, store: Store) -> None:
+    ablation = ablate(config, store, jobs=2)
+    (frozen,) = findings(ablation).changes
+    assert frozen.same_run, "the same model takes the same time"
+    assert frozen.by_tokens.bits_per_byte.mean > 0.5
+    assert len(frozen.by_tokens.bits_per_byte.per_seed) == 2
+    assert frozen.by_tokens.verdict == "hurts"
+    before = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    again = ablate(config, store, jobs=2)
+    after = {path: path.stat().st_mtime_ns for path in store.root.rglob("*") if path.is_file()}
+    del before[store.root / "text.txt"], after[store.root / "text.txt"]
+    assert after == before
+    assert findings(again).changes == findings(ablation).changes
+    assert len(list(store.root.glob("scratch-*"))) == 2
+
+
+@pytest.mark.slow
+def test_rates_are_found_where_the_loss_falls_and_blows_up(config: Config, store: Store) -> None:
+    run(config, store, Selection(last="shards"))
+    found = find_rates(config, "scratch", store, low=1e-4, high=1e3, steps=120)
+    losses = [reading.smoothed for reading in found.readings]
+    assert len(losses) < 120, "it ends where the loss blows up"
+    assert 1e-4 < found.steepest < found.lowest < 10
+    assert min(losses) < losses[0] - 0.3
+    written = json.loads((found.folder / "lr-range.json").read_text())
+    assert written["grid"] == list(found.grid)
+    assert (found.folder / "lr-range.png").stat().st_size > 1000
+    assert f"to try:  scratch: {{learning_rates: [{found.grid[0]:g}, " in as_text(found, "scratch")
+
+
+def test_suggestion_of_a_hand_made_curve() -> None:
+    losses = [4.0, 4.0, 3.0, 2.5, 2.4, 2.6]
+    readings = [Reading(10.0**-at, loss, loss) for at, loss in zip(range(5, -1, -1), losses, strict=True)]
+    assert suggested(readings) == (1e-3, 1e-1, (5e-3, 1e-2, 2e-2))
+
+
+def test_inputs_that_are_not_finished_are_named(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Stage scratch needs tokenizer, shards, which is not finished"):
+        find_rates(config, "scratch", Store(tmp_path), low=1e-4, high=1, steps=20)
