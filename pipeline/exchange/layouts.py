@@ -19,9 +19,19 @@ from gpt.model import GPT, GPTShape
 from pipeline.errors import ConfigError
 from pipeline.exchange import gpt2, llama
 
-UNDERSTOOD = {"vocab_size", "layers", "width", "heads", "context", "kv_heads", "hidden", "position", "norm"}
+FOR_TRAINING = {"zero_init", "dropout"}  # fields that change no logits
+UNDERSTOOD = FOR_TRAINING | {
+    "vocab_size",
+    "layers",
+    "width",
+    "heads",
+    "context",
+    "kv_heads",
+    "hidden",
+    "position",
+    "norm",
+}
 UNDERSTOOD |= {"activation", "qk_norm", "bias", "qkv_bias", "tie_embeddings"}
-UNDERSTOOD |= {"zero_init", "dropout"}  # matter to training alone
 
 
 @dataclass(frozen=True)

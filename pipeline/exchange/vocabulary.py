@@ -83,6 +83,11 @@ def imported(folder: Path) -> str:
     return str(made.to_str(pretty=True)) + "\n"
 
 
+def files(folder: Path) -> list[Path]:
+    """The files that `imported` reads."""
+    return [folder / FILE] if (folder / FILE).is_file() else [folder / VOCABULARY, folder / MERGES]
+
+
 def _opened(folder: Path) -> tokenizers.Tokenizer:
     file, vocabulary, merges = folder / FILE, folder / VOCABULARY, folder / MERGES
     try:

@@ -73,7 +73,7 @@ def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
     """The model, with the vocabulary of the finished tokenizer or else the expected one."""
     tokenizer = store.finished("tokenizer", found["tokenizer"])
     counts = tokenizer.manifest.counts if tokenizer else {}
-    return config.model.shape(counts.get("vocab_size", forecast.vocabulary(config.tokenizer)))
+    return config.model.shape(counts.get("vocab_size", forecast.vocabulary(config)))
 
 
 @cache
@@ -92,6 +92,9 @@ def _stage_plan(
         return StagePlan(stage.name, "done", "", folder, artifact.manifest.seconds, size)
     reason = _why(stage, config, store, found)
     state = "stale" if reason else "will run"
+    if not stage.trains and stage.name == "pretrain":
+        size = forecast.WEIGHT_BYTES * num_parameters(shape)
+        return StagePlan(stage.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
     if not stage.trains:
         seconds, disk = _text_need(stage.name, config)
         return StagePlan(stage.name, state, reason, folder, seconds, disk)

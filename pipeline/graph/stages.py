@@ -65,10 +65,26 @@ STAGES = (
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+# What takes their place in a run whose weights are imported; there is no corpus then.
+IMPORTED = (
+    Stage("tokenizer", (), sections("pretrained"), "pipeline.exchange.stages:take_tokenizer"),
+    Stage(
+        "pretrain",
+        ("target", "tokenizer", "shards"),
+        sections("model", "pretrained"),
+        "pipeline.exchange.stages:take_weights",
+        pretrains=True,
+    ),
+)
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run, in order. Without a corpus (the lecture's runs) nothing is pretrained or finetuned."""
+    """The stages of a run, in order. Without a corpus (the lecture's runs) nothing is pretrained or finetuned, unless
+    pretrained weights are imported.
+    """
+    if config.pretrained is not None:
+        imported = {stage.name: stage for stage in IMPORTED}
+        return tuple(imported.get(stage.name, stage) for stage in STAGES if stage.name != "corpus")
     return STAGES if has_corpus(config) else tuple(stage for stage in STAGES if not stage.pretrains)
 
 

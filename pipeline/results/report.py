@@ -33,7 +33,14 @@ from pipeline.results.figures import drawings
 from pipeline.results.gap import pretraining_gap
 from pipeline.results.references import references
 from pipeline.results.samples import continued
-from pipeline.results.sections import Inputs, contamination_section, cost_section, provenance_section, target_section
+from pipeline.results.sections import (
+    Inputs,
+    contamination_section,
+    cost_section,
+    imported_section,
+    provenance_section,
+    target_section,
+)
 from pipeline.results.verdict import caveats, headline, methods
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.weights import load_model, load_shape
@@ -68,6 +75,7 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     scores = score_arms(weights, windows, device, work.progress)
     target = target_section(inputs, windows.num_tokens)
     pretrain = _pretrain(inputs, tokenizer, device, settings)
+    imported = imported_section(inputs)
     max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
     return {
         "format": FORMAT,
@@ -77,9 +85,15 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
         "gain": _gain(scores, _units(target), settings),
         "references": references(target),
         "pretrain": pretrain,
+        "imported": imported,
         "contamination": contamination_section(inputs),
         "controls": controls(inputs, arms, tokenizer) | {"same_windows": _same_windows(scores)},
-        "caveats": caveats(arms, max_steps, gap_measured=pretrain is not None or len(arms) == 1),
+        "caveats": caveats(
+            arms,
+            max_steps,
+            gap_measured=pretrain is not None or "corpus" not in inputs,
+            imported=imported is not None,
+        ),
         "cost": cost_section(inputs),
         "provenance": provenance_section(inputs, work.slice),
         "samples": _samples(arms, tokenizer, device, settings),
@@ -150,7 +164,7 @@ def _same_windows(scores: Mapping[str, Scores]) -> bool:
 
 
 def _pretrain(inputs: Inputs, tokenizer: Tokenizer, device: torch.device, settings: Report) -> dict[str, Any] | None:
-    if "pretrain" not in inputs:
+    if "corpus" not in inputs:
         return None
     pretrain, shards = inputs["pretrain"], inputs["shards"]
     return pretraining_gap(pretrain, shards, tokenizer.sha256, device, resamples=settings.resamples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 from gpt.model import GPT, GPTShape
 from pipeline.results.evaluation import fixed_threads
-from pipeline.tokens.tokenizer import FILE
+from pipeline.tokens.tokenizer import END_OF_TEXT, FILE
 from pipeline.tokens.training import byte_pairs, characters
 from pipeline.training.weights import save_shape, save_weights
 
@@ -71,3 +72,26 @@ def drawn() -> Draw:
 @pytest.fixture(scope="session")
 def left() -> Leave:
     return _left
+
+
+@pytest.fixture(scope="session")
+def gpt2(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small GPT-2 of random weights and its tokenizer in the old form, end-of-text last, as GPT-2 has it."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("gpt2")
+    trained = json.loads(byte_pairs([text], 300))["model"]
+    tokens = sorted((token for token in trained["vocab"] if token != END_OF_TEXT), key=trained["vocab"].get)
+    vocabulary = {token: number for number, token in enumerate([*tokens, END_OF_TEXT])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in trained["merges"]))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+    torch.manual_seed(5)
+    config = transformers.GPT2Config(
+        vocab_size=300, bos_token_id=299, eos_token_id=299, n_layer=2, n_head=4, n_embd=32, n_positions=24
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return folder

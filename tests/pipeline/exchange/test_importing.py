@@ -9,37 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gpt.model import GPT, GPTShape
 from pipeline.errors import ConfigError, DataError, FolioError
 from pipeline.exchange.export import export
 from pipeline.exchange.importing import import_folder, read_model
 from pipeline.results.samples import continued, open_model
-from pipeline.tokens.tokenizer import END_OF_TEXT, load_tokenizer
+from pipeline.tokens.tokenizer import load_tokenizer
 from pipeline.tokens.training import byte_pairs
 
 transformers = pytest.importorskip("transformers")
-SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 32, "n_positions": 24}
-
-
-@pytest.fixture(scope="module")
-def gpt2(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small GPT-2 of random weights and its tokenizer in the old form, end-of-text last, as GPT-2 has it."""
-    folder = tmp_path_factory.mktemp("gpt2")
-    trained = json.loads(byte_pairs([text], 300))["model"]
-    tokens = sorted((token for token in trained["vocab"] if token != END_OF_TEXT), key=trained["vocab"].get)
-    vocabulary = {token: number for number, token in enumerate([*tokens, END_OF_TEXT])}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in trained["merges"]))
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
-    torch.manual_seed(5)
-    config = transformers.GPT2Config(vocab_size=300, bos_token_id=299, eos_token_id=299, **SIZES)
-    model = transformers.GPT2LMHeadModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -100,6 +80,14 @@ def test_weights_in_pieces_and_without_prefix_are_the_same_model(gpt2: Path, tmp
     assert set(whole.files) == {"config.json", "model.safetensors"}
     assert len(pieces.files) > 2
     for here, there in zip(whole.model.parameters(), pieces.model.parameters(), strict=True):
+        assert torch.equal(here, there)
+
+
+def test_the_constant_masks_in_old_files_are_left_out(copied: Path, gpt2: Path) -> None:
+    path = copied / "model.safetensors"
+    masks = {"transformer.h.0.attn.bias": torch.ones(24, 24), "transformer.h.1.attn.masked_bias": torch.tensor(-1e4)}
+    save_file(load_file(path) | masks, path, metadata={"format": "pt"})
+    for here, there in zip(read_model(copied).model.parameters(), read_model(gpt2).model.parameters(), strict=True):
         assert torch.equal(here, there)
 
 
