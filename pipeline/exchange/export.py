@@ -152,16 +152,17 @@ Checked when it was written, against the model it comes from:
 ```
 
 ```python
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("this folder")
 tokenizer = AutoTokenizer.from_pretrained("this folder")
-written = model.generate(**tokenizer("ROMEO:", return_tensors="pt"), max_new_tokens=100, do_sample=True)
-print(tokenizer.decode(written[0], skip_special_tokens=True))
+prompt = torch.tensor([[tokenizer.bos_token_id, *tokenizer("ROMEO:")["input_ids"]]])
+print(tokenizer.decode(model.generate(prompt, max_new_tokens=100, do_sample=True)[0], skip_special_tokens=True))
 ```
 
-The tokenizer begins every text with `<|endoftext|>`, as all documents did in training; the same characters inside a
-text stay text.
+In training every document began with `<|endoftext|>`, here the tokenizer's `bos_token_id`: put it first where a text
+is to begin. The same characters inside a text stay text.
 """
 
 

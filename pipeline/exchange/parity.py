@@ -113,7 +113,7 @@ def _transformers() -> Any:
 def compare(model: GPT, tokenizer: Tokenizer, other: Other, text: Text, progress: Progress) -> Parity:
     """Both models on a text that begins a document: every token of it is scored once, as the report does it."""
     tokens = np.insert(tokenizer.encode(text.content).astype(np.int64), 0, tokenizer.end_of_text)
-    theirs = other.tokenizer(text.content, add_special_tokens=False)["input_ids"]
+    theirs = other.tokenizer(text.content)["input_ids"]
     prompt = torch.from_numpy(tokens[None, : min(PROMPT_TOKENS, model.shape.context // 2 + 1)])
     num_greedy = min(GREEDY_TOKENS, model.shape.context - prompt.shape[1])
     difference, nats = _scores(model, other.model, tokens, progress)

@@ -1,7 +1,8 @@
 """Our tokenizers in the form that `transformers` reads, and byte-level BPE back from it.
 
-An exported tokenizer gives the same ids as ours, which begin every document with end-of-text; text that spells out
-"<|endoftext|>" stays text (`split_special_tokens`).
+An exported tokenizer gives the same ids as ours: text that spells out "<|endoftext|>" stays text
+(`split_special_tokens`), and nothing is put before it, as with GPT-2. Who wants a text to begin a document prepends
+`bos_token_id`, which is end-of-text; the lm-evaluation-harness does so by itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models, pre_tokenizers
 
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.tokenizer import END_OF_TEXT, FILE, SPELLING, Tokenizer
@@ -23,15 +24,9 @@ VOCABULARY, MERGES = "vocab.json", "merges.txt"
 
 def exported(folder: Path, tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """The tokenizer of a folder, `tokenizer` already opened, as the `tokenizers` library expresses it."""
-    made = (
-        _characters(json.loads((folder / FILE).read_bytes())["characters"])
-        if tokenizer.kind == "char"
-        else tokenizers.Tokenizer.from_file(str(folder / FILE))
-    )
-    made.post_processor = processors.TemplateProcessing(
-        single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, tokenizer.end_of_text)]
-    )
-    return made
+    if tokenizer.kind == "char":
+        return _characters(json.loads((folder / FILE).read_bytes())["characters"])
+    return tokenizers.Tokenizer.from_file(str(folder / FILE))
 
 
 def settings(context: int) -> dict[str, Any]:
