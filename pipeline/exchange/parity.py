@@ -15,7 +15,7 @@ import torch
 
 from gpt.model import GPT
 from gpt.sampling import generate
-from pipeline.errors import EnvironmentFault, FolioError
+from pipeline.errors import DataError, EnvironmentFault, FolioError
 from pipeline.graph.progress import Progress
 from pipeline.results.evaluation import MAX_LOGITS, nats_of_windows
 from pipeline.tokens.tokenizer import Tokenizer
@@ -90,10 +90,17 @@ class Other(NamedTuple):
 
 
 def loaded(folder: Path) -> Other:
-    """What `transformers` makes of a folder, in float32; nothing is fetched. Raises EnvironmentFault without it."""
+    """What `transformers` makes of a folder, in float32; nothing is fetched.
+
+    Raises EnvironmentFault if it is not installed, DataError if it cannot load the folder.
+    """
     transformers = _transformers()
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    return Other(model.eval(), transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise DataError(f"transformers cannot load {folder}: {error}.", remedy="Get the folder again.") from error
+    return Other(model.eval(), tokenizer)
 
 
 def _transformers() -> Any:

@@ -116,6 +116,17 @@ def test_a_missing_file_is_named(missing: str, copied: Path, text_file: Path, tm
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpt2"]
 
 
+def test_a_folder_that_transformers_cannot_load_is_refused(copied: Path, text_file: Path, tmp_path: Path) -> None:
+    (copied / "tokenizer_config.json").write_text('{"tokenizer_class": "NoSuchTokenizer"}')
+    with pytest.raises(DataError, match="transformers cannot load"):
+        import_folder(copied, tmp_path / "out", text_file)
+
+
+def test_a_folder_without_tokenizer_config_is_read(copied: Path, text_file: Path, tmp_path: Path) -> None:
+    (copied / "tokenizer_config.json").unlink()
+    assert import_folder(copied, tmp_path / "out", text_file).holds
+
+
 def test_another_kind_of_tokenizer_is_refused(copied: Path, text_file: Path, tmp_path: Path, text: str) -> None:
     content = json.loads(byte_pairs([text], 300))
     (copied / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
