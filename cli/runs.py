@@ -109,18 +109,16 @@ def verify(
     """
     from pipeline.graph.manifest import damaged_files
     from pipeline.graph.quantities import counted
-    from pipeline.graph.stages import fingerprints
+    from pipeline.graph.runner import finished
     from pipeline.graph.store import Store
 
-    store, damaged, checked = Store.from_environment(), [], 0
-    for name, fingerprint in fingerprints(config_of(config, settings)).items():
-        artifact = store.finished(name, fingerprint)
-        if artifact is not None:
-            found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
-            damaged += [f"{artifact.folder}/{what}" for what in found]
-            checked += 1
-            files = counted(len(artifact.manifest.files), "file")
-            typer.echo(f"{name:>9}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
+    damaged, checked = [], 0
+    for name, artifact in finished(config_of(config, settings), Store.from_environment()).items():
+        found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
+        damaged += [f"{artifact.folder}/{what}" for what in found]
+        checked += 1
+        files = counted(len(artifact.manifest.files), "file")
+        typer.echo(f"{name:>9}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
     if damaged:
         raise DataError("; ".join(damaged) + ".", remedy="Delete the damaged folder and run its stage again.")
     if not checked:

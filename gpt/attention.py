@@ -5,6 +5,8 @@ Legend: B batch, T time (queries), S time (keys), C channels, H heads, G key-val
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ class Cache:
     def __init__(self, shape: GPTShape, batch: int, *, device: torch.device, dtype: torch.dtype) -> None:
         size = (shape.layers, 2, batch, shape.key_value_heads, shape.context, shape.head_width)
         self.memory = torch.empty(size, device=device, dtype=dtype)
+        # Which document each token belongs to, counted from 0; looked at only by models that mask documents.
+        self.documents = torch.zeros((batch, shape.context), device=device, dtype=torch.int64)
         self.context = shape.context
         self.length = 0  # tokens seen; the model moves it once per forward, after the last layer
 
@@ -29,6 +33,17 @@ class Cache:
         keys[:, :, self.length : end] = k
         values[:, :, self.length : end] = v
         return keys[:, :, :end], values[:, :, :end]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all layers of one forward share."""
+
+    tokens: Tensor  # (B, T) int64
+    embedded: Tensor  # (B, T, C), the stream before the first layer
+    rotation: Tensor | None = None  # (T, D / 2, 2)
+    visible: Tensor | None = None  # (B, 1, T, S) bool, true where a query sees a key; None: all that is not later
+    cache: Cache | None = None
 
 
 def rotation_table(context: int, head_width: int, base: float = 10_000.0) -> Tensor:
@@ -54,15 +69,38 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     return turned.flatten(-2).type_as(x)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+def past(T: int, S: int, device: torch.device) -> Tensor:
+    """(T, S) bool: what each of the last T of S positions sees, which is itself and everything before."""
+    return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def same_document(tokens: Tensor, start: int, cache: Cache | None) -> Tensor:
+    """(B, 1, T, S) bool: what each token of (B, T) sees of its own document, which a `start` token begins."""
+    numbers = (tokens == start).cumsum(dim=1)  # (B, T), the document that each token lies in
+    if cache is None:
+        seen = numbers
+    else:
+        end = cache.length + tokens.shape[1]
+        if cache.length > 0:
+            numbers = numbers + cache.documents[:, cache.length - 1 : cache.length]
+        cache.documents[:, cache.length : end] = numbers
+        seen = cache.documents[:, :end]  # (B, S)
+    same = numbers.unsqueeze(2) == seen.unsqueeze(1)  # (B, T, S)
+    return (same & past(tokens.shape[1], seen.shape[1], tokens.device)).unsqueeze(1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, dropout: float, visible: Tensor | None = None) -> Tensor:
     """Weighted mean of the values that each query may see: q (B, H, T, D), k and v (B, G, S, D) to (B, H, T, D).
 
-    Queries are the last T of S positions, and none sees a later key. Query head h uses key-value head h // (H / G).
+    Queries are the last T of S positions; they see what `visible` says, by default every key that is not later. Query
+    head h uses key-value head h // (H / G).
     """
     T, S = q.shape[2], k.shape[2]
-    past = None if T in (1, S) else torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    is_causal = visible is None and 1 < T == S
+    if visible is None and T not in (1, S):
+        visible = past(T, S, q.device)
     return F.scaled_dot_product_attention(
-        q, k, v, past, dropout, is_causal=1 < T == S, enable_gqa=q.shape[1] != k.shape[1]
+        q, k, v, visible, dropout, is_causal=is_causal, enable_gqa=q.shape[1] != k.shape[1]
     )
 
 
@@ -80,22 +118,28 @@ class Attention(nn.Module):
             shape.width, (shape.heads + 2 * shape.key_value_heads) * shape.head_width, bias=shape.biased_qkv
         )
         self.output = nn.Linear(shape.width, shape.width, bias=shape.bias)
+        embeds = shape.embeds_values(layer)
+        self.value_embedding = (
+            nn.Embedding(shape.vocab_size, shape.key_value_heads * shape.head_width) if embeds else None
+        )
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, rotation: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, shared: Shared) -> Tensor:
         B, T, C = x.shape
         H, G, D = self.shape.heads, self.shape.key_value_heads, self.shape.head_width
         qk, v = self.qkv(x).split(((H + G) * D, G * D), dim=-1)
         qk = qk.view(B, T, H + G, D)
         if self.shape.qk_norm:
             qk = rms_norm(qk)
-        if rotation is not None:
-            qk = rotate(qk, rotation)
+        if shared.rotation is not None:
+            qk = rotate(qk, shared.rotation)
         q, k = qk.transpose(1, 2).split((H, G), dim=1)  # (B, H, T, D), (B, G, T, D)
+        if self.value_embedding is not None:
+            v = v + self.value_embedding(shared.tokens)  # Zhou et al. 2024, modded-nanogpt
         v = v.view(B, T, G, D).transpose(1, 2)  # (B, G, T, D)
-        if cache is not None:
-            k, v = cache.extend(self.layer, k, v)  # (B, G, S, D)
-        y = attend(q, k, v, self.dropout.p if self.training else 0.0)
+        if shared.cache is not None:
+            k, v = shared.cache.extend(self.layer, k, v)  # (B, G, S, D)
+        y = attend(q, k, v, self.dropout.p if self.training else 0.0, shared.visible)
         branch: Tensor = self.dropout(self.output(y.transpose(1, 2).reshape(B, T, C)))
         return branch
 

@@ -6,7 +6,7 @@ from gpt.shape import GPTShape
 
 
 def num_parameters(shape: GPTShape, embeddings: bool = True) -> int:
-    """Parameters of `GPT(shape)`, a tied head counted once; without the token and position tables on request."""
+    """Parameters of `GPT(shape)`, a tied head counted once; without the embedding tables on request."""
     vectors = shape.layers * _block_vectors(shape) + _norm(shape)
     if not shape.tie_embeddings and shape.bias:
         vectors += shape.vocab_size
@@ -41,7 +41,8 @@ def _block_matrices(shape: GPTShape) -> int:
 def _block_vectors(shape: GPTShape) -> int:
     up = (2 if shape.activation == "swiglu" else 1) * shape.hidden_width
     biases = shape.width + up + shape.width if shape.bias else 0
-    return 2 * _norm(shape) + biases + (_qkv_width(shape) if shape.biased_qkv else 0)
+    mix = 2 if shape.residual_scalars else 0
+    return 2 * _norm(shape) + biases + (_qkv_width(shape) if shape.biased_qkv else 0) + mix
 
 
 def _qkv_width(shape: GPTShape) -> int:
@@ -54,4 +55,6 @@ def _norm(shape: GPTShape) -> int:
 
 def _tables(shape: GPTShape) -> int:
     positions = shape.context if shape.position == "learned" else 0
-    return (shape.vocab_size + positions) * shape.width
+    values = sum(shape.embeds_values(layer) for layer in range(shape.layers))
+    value_width = shape.key_value_heads * shape.head_width
+    return (shape.vocab_size + positions) * shape.width + values * shape.vocab_size * value_width

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt.attention import Attention, Cache, check_room, rotation_table
+from gpt.attention import Attention, Cache, Shared, check_room, rotation_table, same_document
 from gpt.loss import IGNORED, LossSum, next_token_loss
 from gpt.normalization import RMSNorm
 from gpt.shape import GPTShape, ShapeError
@@ -68,9 +68,12 @@ class Block(nn.Module):
         self.attention = Attention(shape, layer)
         self.feed_forward_norm = norm(shape)
         self.feed_forward = FeedForward(shape)
+        self.mix = nn.Parameter(torch.tensor([1.0, 0.0])) if shape.residual_scalars else None
 
-    def forward(self, x: Tensor, rotation: Tensor | None = None, cache: Cache | None = None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), rotation, cache)
+    def forward(self, x: Tensor, shared: Shared) -> Tensor:
+        if self.mix is not None:
+            x = self.mix[0] * x + self.mix[1] * shared.embedded  # modded-nanogpt, nanochat
+        x = x + self.attention(self.attention_norm(x), shared)
         x = x + self.feed_forward(self.feed_forward_norm(x))
         return x  # noqa: RET504 - the two halves read alike
 
@@ -111,6 +114,8 @@ class GPT(nn.Module):
         x = self._features(tokens, cache)  # (B, T, C)
         weight, bias = (self.token_embedding.weight, None) if self.head is None else (self.head.weight, self.head.bias)
         logits = F.linear(x, weight, bias)  # (B, T, V)
+        if self.shape.logit_softcap is not None:
+            logits = self.shape.logit_softcap * torch.tanh(logits / self.shape.logit_softcap)  # Gemma 2
         return logits if targets is None else next_token_loss(logits, targets)
 
     def _features(self, tokens: Tensor, cache: Cache | None) -> Tensor:
@@ -120,13 +125,20 @@ class GPT(nn.Module):
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start:end]
-        rotation = None if self.rotation is None else self.rotation[start:end]
         x = self.dropout(x)
+        mark = self.shape.document_start
+        shared = Shared(
+            tokens,
+            embedded=x,
+            rotation=None if self.rotation is None else self.rotation[start:end],
+            visible=None if mark is None else same_document(tokens, mark, cache),
+            cache=cache,
+        )
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():
-                x = checkpoint(block, x, rotation, use_reentrant=False)
+                x = checkpoint(block, x, shared, use_reentrant=False)
             else:
-                x = block(x, rotation, cache)
+                x = block(x, shared)
         if cache is not None:
             cache.length = end
         features: Tensor = self.final_norm(x)
@@ -137,17 +149,35 @@ class GPT(nn.Module):
         """Draw the weights anew as a function of the shape and the seed alone, whatever the device; this model.
 
         Matrices are normal with deviation 0.02, those that write to the residual stream smaller by the square root of
-        their number, so that its size does not grow with depth (GPT-2). Norms start as 1, biases as 0.
+        their number, so that its size does not grow with depth (GPT-2), or zero. Norms start as 1, biases as 0.
         """
         generator = torch.Generator().manual_seed(seed)
+        residual_deviation = 0.0 if self.shape.zero_init else 0.02 / math.sqrt(2 * self.shape.layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim == 1:
+            if name.endswith("mix"):
+                parameter.copy_(torch.tensor([1.0, 0.0]))  # the plain residual stream
+            elif parameter.ndim == 1:
                 parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-                continue
-            residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
-            deviation = 0.02 / math.sqrt(2 * self.shape.layers) if residual else 0.02
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator))
+            else:
+                writes = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+                deviation = residual_deviation if writes else 0.02
+                parameter.copy_(torch.empty(parameter.shape).normal_(0.0, deviation, generator=generator))
         return self
+
+    def hidden_matrices(self) -> list[tuple[list[Tensor], tuple[int, ...]]]:
+        """The matrices between the embeddings and the head, one entry per kind, layers in order.
+
+        Beside each kind how its rows divide into matrices that work apart: queries, keys and values, or gate and value.
+        """
+        blocks = [block for block in self.blocks if isinstance(block, Block)]
+        D, H, G = self.shape.head_width, self.shape.heads, self.shape.key_value_heads
+        gates = 2 if self.shape.activation == "swiglu" else 1
+        return [
+            ([block.attention.qkv.weight for block in blocks], (H * D, G * D, G * D)),
+            ([block.attention.output.weight for block in blocks], (self.shape.width,)),
+            ([block.feed_forward.up.weight for block in blocks], (self.shape.hidden_width,) * gates),
+            ([block.feed_forward.down.weight for block in blocks], (self.shape.width,)),
+        ]
 
     def decay_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Optimizer groups: matrices shrink by weight decay, norms and biases do not."""

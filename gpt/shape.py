@@ -36,6 +36,11 @@ class GPTShape:
     # cancels the key's, and the output's bias can hold the value's.
     qkv_bias: bool | None = None
     tie_embeddings: bool = True  # the head reuses the token embedding
+    zero_init: bool = False  # what writes to the residual stream starts at zero, so that every block starts as identity
+    residual_scalars: bool = False  # each block learns how much of the stream and of the embeddings it reads
+    value_embeddings: bool = False  # every second layer adds a second embedding of its tokens to their values
+    logit_softcap: float | None = None  # bounds the logits smoothly: cap * tanh(logits / cap)
+    document_start: int | None = None  # a token that begins a document; none sees what lies before its own document
     dropout: float = 0.0  # of embeddings, attention weights and residual branches, as in GPT-2
 
     def __post_init__(self) -> None:
@@ -49,6 +54,8 @@ class GPTShape:
                 f"rope turns pairs of channels, but width {self.width} / heads {self.heads} "
                 f"= {self.head_width} channels a head is odd."
             )
+        if self.logit_softcap is not None and self.logit_softcap <= 0:
+            raise ShapeError(f"logit_softcap is {self.logit_softcap}, but must be above 0.")
         if not 0.0 <= self.dropout < 1.0:
             raise ShapeError(f"dropout is {self.dropout}, but must be at least 0 and below 1.")
 
@@ -66,6 +73,10 @@ class GPTShape:
             return self.hidden
         # swiglu has three matrices instead of two, so 8/3 keeps the parameters of 4 (Shazeer 2020).
         return 8 * max(1, round(self.width / 3)) if self.activation == "swiglu" else 4 * self.width
+
+    def embeds_values(self, layer: int) -> bool:
+        """Whether a layer has a value embedding: every second one, the last included."""
+        return self.value_embeddings and (self.layers - 1 - layer) % 2 == 0
 
     @property
     def biased_qkv(self) -> bool:

@@ -138,6 +138,11 @@ class Model(Section):
     bias: bool = False
     qkv_bias: bool | None = None  # default: as bias; the lecture's model has biases everywhere but here
     tie_embeddings: bool = True
+    zero_init: bool = False
+    residual_scalars: bool = False
+    value_embeddings: bool = False
+    logit_softcap: Real | None = None
+    document_mask: bool = False  # no token sees what lies before the beginning of its document
     dropout: Share = 0.0
 
     @model_validator(mode="after")
@@ -145,15 +150,21 @@ class Model(Section):
         self.shape(vocab_size=1)
         return self
 
-    def shape(self, vocab_size: int, dropout: float | None = None) -> GPTShape:
-        """The model with a vocabulary. Raises ShapeError, a ValueError, if the sizes do not fit together."""
+    def shape(self, vocab_size: int, dropout: float | None = None, end_of_text: int = 0) -> GPTShape:
+        """The model with a vocabulary whose `end_of_text` begins each document.
+
+        Raises ShapeError, a ValueError, if the sizes do not fit together.
+        """
         changes = {} if dropout is None else {"dropout": dropout}
-        return GPTShape(vocab_size=vocab_size, **{**self.model_dump(), **changes})
+        start = end_of_text if self.document_mask else None
+        fields = {**self.model_dump(exclude={"document_mask"}), **changes}
+        return GPTShape(vocab_size=vocab_size, document_start=start, **fields)
 
 
 class Training(Section):
     """What pretraining and both arms have in common."""
 
+    optimizer: Literal["adamw", "muon"] = "adamw"  # muon for the matrices inside the blocks, adamw for the rest
     batch_tokens: Count = 8192
     micro_batch: Count = 16  # samples that one rank feeds one forward
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
@@ -181,6 +192,8 @@ class Pretrain(Training):
     learning_rate: Real = 2e-3
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
     evaluate_tokens: Count = 65_536  # of the corpus' validation part, the same ones each time
+    # Steps at which pretraining is also brought to its end, decay included, for the gain as a curve; wsd only.
+    branch_at: tuple[Count, ...] = ()
     seed: Count = 0
 
 
@@ -210,7 +223,20 @@ class Report(Section):
     sample_tokens: Count = 300
     temperature: Real = 0.8
     resamples: Count = 10_000  # of the bootstrap over windows and seeds
+    # Also pretrain on the corpus as it is without decontamination, and finetune from that: how much would be memory?
+    leak_ablation: bool = False
+    # Other models from scratch that the gain must hold against: name -> dotted keys of the tokenizer, the model or
+    # scratch, and their values. One seed each, unless scratch.seeds says otherwise.
+    rivals: dict[str, dict[str, Any]] = {}
     seed: Count = 0
+
+
+class Ablation(Section):
+    """What `folio ablate` compares with the rest of this config, one change at a time; no part of the run itself."""
+
+    stage: Literal["pretrain", "scratch"] = "pretrain"  # whose weights are compared
+    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=2)
+    changes: dict[str, dict[str, Any]] = {}  # name -> dotted keys of `model` and the stage, and their values
 
 
 class Launch(Section):
@@ -239,6 +265,7 @@ class Config(Section):
     scratch: Scratch = Scratch()
     finetune: Finetune = Finetune()
     report: Report = Report()
+    ablation: Ablation = Ablation()
     launch: Launch = Launch()
     deepspeed: dict[str, Any] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,18 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
         _lay_over(values, setting)
     values.setdefault("name", path.stem)
     return checked(values, str(path), node)
+
+
+def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
+    """The config with dotted keys set. Raises ConfigError naming `where` if a key or value is not understood."""
+    values = config.model_dump()
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return checked(values, where)
 
 
 def checked(values: dict[str, Any], where: str, node: Any = None) -> Config:

@@ -18,11 +18,11 @@ import torch
 
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
-from pipeline.graph.config import Arm, Config, Pretrain, Training
+from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
-GPT2_VOCABULARY = 50_257
+IMPORTED_VOCABULARY = 50_257  # of GPT-2
 IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 WEIGHT_BYTES = 4  # per parameter
@@ -43,11 +43,8 @@ class Need:
     memory_bytes: tuple[int, ...]
 
 
-def vocabulary(config: Config) -> int:
-    """Size of the vocabulary before it is made; of characters and of imported ones a guess."""
-    tokenizer = config.tokenizer
-    if config.pretrained is not None:
-        return GPT2_VOCABULARY
+def vocabulary(tokenizer: Tokenizer) -> int:
+    """Size of the vocabulary before it is made; of characters a guess."""
     return tokenizer.vocab_size if tokenizer.kind == "bpe" else ENGLISH_CHARACTERS
 
 
@@ -55,6 +52,12 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     settings: Training = getattr(config, stage)
     tokens, trials = _tokens(settings)
+    branches = config.pretrain.branch_at
+    if isinstance(settings, Pretrain):
+        tokens += sum(math.ceil(settings.decay * step) for step in branches) * settings.batch_tokens
+    elif stage == "finetune" and branches:
+        more = len(branches) * len(config.finetune.learning_rates)
+        tokens, trials = tokens * (trials + more) // trials, trials + more
     parameters = num_parameters(shape)
     kept = settings.keep_checkpoints * CHECKPOINT_BYTES * parameters
     weights = WEIGHT_BYTES * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)

@@ -17,7 +17,7 @@ from gpt.shape import GPTShape
 from pipeline.graph import forecast
 from pipeline.graph.config import Config, Training
 from pipeline.graph.quantities import counted, readable_bytes, readable_count, readable_seconds
-from pipeline.graph.stages import Stage, fingerprints, identity, inputs_of, stages_of
+from pipeline.graph.stages import Node, fingerprints, identity, nodes_of
 from pipeline.graph.store import Store
 
 TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}  # two cores; docs/results/bench.md
@@ -65,7 +65,7 @@ def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
     """What `folio run` would do now, with so many ranks."""
     found = fingerprints(config)
     shape = _shape(config, store, found)
-    stages = tuple(_stage_plan(stage, config, store, found, ranks, shape) for stage in stages_of(config))
+    stages = tuple(_stage_plan(node, store, found, ranks, shape) for node in nodes_of(config))
     return RunPlan(config.name, ranks, stages, num_parameters(shape), _obstacles(stages, ranks, store.root))
 
 
@@ -73,7 +73,8 @@ def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
     """The model, with the vocabulary of the finished tokenizer or else the expected one."""
     tokenizer = store.finished("tokenizer", found["tokenizer"])
     counts = tokenizer.manifest.counts if tokenizer else {}
-    return config.model.shape(counts.get("vocab_size", forecast.vocabulary(config)))
+    expected = forecast.IMPORTED_VOCABULARY if config.pretrained else forecast.vocabulary(config.tokenizer)
+    return config.model.shape(counts.get("vocab_size", expected))
 
 
 @cache
@@ -82,27 +83,26 @@ def _flops_per_second(dtype: str) -> float:
     return forecast.matrix_flops_per_second(dtype) * forecast.EFFICIENCY
 
 
-def _stage_plan(
-    stage: Stage, config: Config, store: Store, found: Mapping[str, str], ranks: int, shape: GPTShape
-) -> StagePlan:
-    folder = str(store.folder(stage.name, found[stage.name]))
-    artifact = store.finished(stage.name, found[stage.name])
+def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int, shape: GPTShape) -> StagePlan:
+    stage, config = node.stage, node.config
+    folder = str(store.folder(stage.name, found[node.name]))
+    artifact = store.finished(stage.name, found[node.name])
     if artifact is not None:
         size = sum(entry.bytes for entry in artifact.manifest.files)
-        return StagePlan(stage.name, "done", "", folder, artifact.manifest.seconds, size)
-    reason = _why(stage, config, store, found)
+        return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
+    reason = _why(node, store, found)
     state = "stale" if reason else "will run"
     if not stage.trains and stage.name == "pretrain":
         size = forecast.WEIGHT_BYTES * num_parameters(shape)
-        return StagePlan(stage.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
+        return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
     if not stage.trains:
         seconds, disk = _text_need(stage.name, config)
-        return StagePlan(stage.name, state, reason, folder, seconds, disk)
+        return StagePlan(node.name, state, reason, folder, seconds, disk)
     need = forecast.training_need(stage.name, config, shape, ranks)
     settings: Training = getattr(config, stage.name)
     seconds = need.flops / _flops_per_second(settings.dtype)
     return StagePlan(
-        stage.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
+        node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
     )
 
 
@@ -119,13 +119,13 @@ def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
     return read / TEXT_BYTES_PER_SECOND[stage], int(disk[stage])
 
 
-def _why(stage: Stage, config: Config, store: Store, found: Mapping[str, str]) -> str:
+def _why(node: Node, store: Store, found: Mapping[str, str]) -> str:
     """What changed since this run's newest artifact of the stage; empty if there is none."""
-    newest = store.newest(stage.name, config.name)
+    newest = store.newest(node.stage.name, node.config.name)
     if newest is None:
         return ""
-    changes = differences(newest.config, identity(stage.slice(config)))
-    inputs = [name for name in inputs_of(stage, config) if newest.inputs.get(name) != found[name]]
+    changes = differences(newest.config, identity(node.stage.slice(node.config)))
+    inputs = [name for name, other in node.inputs.items() if newest.inputs.get(name) != found[other]]
     changes += [f"{name} changes" for name in inputs]
     return ", ".join(changes) or "its format changed"
 

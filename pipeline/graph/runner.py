@@ -28,7 +28,7 @@ from pipeline.graph.lock import LOCK, exclusive
 from pipeline.graph.manifest import Manifest, file_entries, installed_versions, write_manifest
 from pipeline.graph.progress import Progress
 from pipeline.graph.quantities import readable_bytes, readable_seconds
-from pipeline.graph.stages import NAMES, Stage, fingerprints, identity, inputs_of, stages_of
+from pipeline.graph.stages import NAMES, Node, Stage, fingerprints, identity, nodes_of
 from pipeline.graph.store import Store
 from pipeline.graph.work import Artifact, Work
 
@@ -44,55 +44,61 @@ class Selection:
     first: str = NAMES[0]
     last: str = NAMES[-1]
 
-    def __contains__(self, stage: Stage) -> bool:
-        return NAMES.index(self.first) <= NAMES.index(stage.name) <= NAMES.index(self.last)
+    def __contains__(self, node: Node) -> bool:
+        return NAMES.index(self.first) <= node.position <= NAMES.index(self.last)
 
 
 def run(config: Config, store: Store, selection: Selection = Selection()) -> dict[str, Artifact]:
-    """Do every unfinished stage of the selection. Returns the finished artifacts of the run so far, by stage name.
+    """Do everything unfinished in the selection. Returns the finished artifacts of the run so far, by node name.
 
     Raises a FolioError; whatever was finished before stays finished.
     """
     found = fingerprints(config)
     artifacts: dict[str, Artifact] = {}
-    for stage in stages_of(config):
-        artifact = store.finished(stage.name, found[stage.name])
-        if artifact is None and stage in selection:
-            artifact = execute(stage, config, store, artifacts)
+    for node in nodes_of(config):
+        artifact = store.finished(node.stage.name, found[node.name])
+        if artifact is None and node in selection:
+            artifact = execute(node, found[node.name], store, artifacts)
         if artifact is not None:
-            artifacts[stage.name] = artifact
+            artifacts[node.name] = artifact
     return artifacts
+
+
+def finished(config: Config, store: Store) -> dict[str, Artifact]:
+    """What is finished of a run, by node name."""
+    found = fingerprints(config)
+    artifacts = {node.name: store.finished(node.stage.name, found[node.name]) for node in nodes_of(config)}
+    return {name: artifact for name, artifact in artifacts.items() if artifact is not None}
 
 
 def unfinished(config: Config, store: Store, selection: Selection = Selection()) -> list[Stage]:
     """The stages of the selection that `run` would do."""
     found = fingerprints(config)
-    return [
-        stage for stage in stages_of(config) if stage in selection and not store.finished(stage.name, found[stage.name])
-    ]
+    ahead = [node for node in nodes_of(config) if node in selection]
+    return [node.stage for node in ahead if not store.finished(node.stage.name, found[node.name])]
 
 
-def execute(stage: Stage, config: Config, store: Store, artifacts: Mapping[str, Artifact]) -> Artifact:
+def execute(node: Node, fingerprint: str, store: Store, artifacts: Mapping[str, Artifact]) -> Artifact:
     """Do one stage and write its receipt. Raises DataError if one of its inputs is not finished."""
-    needed = inputs_of(stage, config)
-    missing = [name for name in needed if name not in artifacts]
+    stage, config = node.stage, node.config
+    missing = [name for name in node.inputs.values() if name not in artifacts]
     if missing:
         raise DataError(
-            f"Stage {stage.name} needs {', '.join(missing)}, which is not finished.",
+            f"Stage {node.name} needs {', '.join(missing)}, which is not finished.",
             remedy="`folio run` does the whole chain.",
         )
-    fingerprint = fingerprints(config)[stage.name]
     folder = store.folder(stage.name, fingerprint)
     with environment_faults(folder), exclusive(folder):
         already = store.finished(stage.name, fingerprint)  # another process may have finished it while we waited
         if already is not None:
             return already
-        inputs = {name: artifacts[name] for name in needed}
-        manifest = _finish(stage, config, fingerprint, _work(stage, config, inputs, folder))
+        inputs = {name: artifacts[other] for name, other in node.inputs.items()}
+        manifest = _finish(stage, config, fingerprint, _work(node, inputs, folder))
     return Artifact(stage.name, folder, manifest)
 
 
-def _work(stage: Stage, config: Config, inputs: dict[str, Artifact], folder: Path) -> Work:
+def _work(node: Node, inputs: dict[str, Artifact], folder: Path) -> Work:
+    stage, config = node.stage, node.config
     return Work(
         stage=stage.name,
         slice={name: expanded(section) for name, section in stage.slice(config).items()},
@@ -100,7 +106,7 @@ def _work(stage: Stage, config: Config, inputs: dict[str, Artifact], folder: Pat
         folder=folder,
         launch=config.launch,
         workers=config.launch.workers or len(os.sched_getaffinity(0)),
-        progress=Progress(stage.name, folder / PROGRESS),
+        progress=Progress(node.name, folder / PROGRESS),
     )
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.errors import ConfigError
 from pipeline.graph.config import Config
+from pipeline.graph.configfile import with_changes
 
 Slice = dict[str, Any]
 
@@ -78,10 +80,83 @@ IMPORTED = (
 )
 
 
-def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run, in order. Without a corpus (the lecture's runs) nothing is pretrained or finetuned, unless
-    pretrained weights are imported.
+LEAK = "leak."  # prefix of the names of what the leak ablation does again
+LEAKING = ("corpus", "shards", "pretrain", "finetune")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One artifact of a run: its name there, its stage, the config that the stage sees, and the nodes it reads."""
+
+    name: str
+    stage: Stage
+    config: Config
+    inputs: Mapping[str, str]  # what the stage calls an input -> the node's name
+
+    @property
+    def position(self) -> float:
+        """Where the node stands among the stages: what only the report compares with, just before it."""
+        return NAMES.index(self.stage.name) if self.name in NAMES else len(NAMES) - 1.5
+
+
+def nodes_of(config: Config) -> tuple[Node, ...]:
+    """Everything that a run makes, in order: its stages, and before the report what the report compares them with.
+
+    Raises ConfigError if a rival is not understood.
     """
+    *nodes, report = (
+        Node(stage.name, stage, config, {name: name for name in inputs_of(stage, config)})
+        for stage in stages_of(config)
+    )
+    more = [*_leak(config, nodes), *(node for name in config.report.rivals for node in _rival(name, config, nodes))]
+    read = {node.name: node.name for node in more}
+    return (*nodes, *more, replace(report, inputs={**report.inputs, **read}))
+
+
+def _leak(config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """What the leak ablation does again, if one is asked for and there is something to leave in."""
+    if not config.report.leak_ablation or not has_corpus(config) or config.corpus.decontaminate is False:
+        return []
+    open_corpus = config.corpus.model_copy(update={"decontaminate": False})
+    once = config.pretrain.model_copy(update={"branch_at": ()})
+    name = f"{config.name}.leak"  # what changed since the last one is asked for each apart
+    leaky = config.model_copy(update={"name": name, "corpus": open_corpus, "pretrain": once})
+    # The tokenizer stays: one thing changes, and both models are scored on the same windows.
+    return _again(LEAK, LEAKING, leaky, nodes)
+
+
+def _rival(name: str, config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """A rival's training, and with another tokenizer its own, made from the target alone."""
+    changes, where = config.report.rivals[name], f"report.rivals.{name}"
+    known = ("tokenizer", "model", "scratch")
+    if not changes or any(key.split(".")[0] not in known for key in changes):
+        raise ConfigError(f"{where} sets {', '.join(changes) or 'nothing'}.", remedy=f"Set keys of {', '.join(known)}.")
+    first = {"scratch.seeds": config.scratch.seeds[:1]}
+    other = with_changes(config, {**first, **changes}, where).model_copy(update={"name": f"{config.name}.{name}"})
+    if other.tokenizer == config.tokenizer:
+        return _again(f"{name}.", ("scratch",), other, nodes)
+    no_corpus = other.corpus.model_copy(update={"sources": (), "fallback": False})
+    alone = other.model_copy(update={"corpus": no_corpus, "pretrained": None})
+    return _again(f"{name}.", ("tokenizer", "shards", "scratch"), alone, nodes)
+
+
+def _again(prefix: str, names: Sequence[str], config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of these names under another config, reading each other where they can."""
+    stages = {stage.name: stage for stage in stages_of(config)}  # its own: a rival's tokenizer is never an imported one
+    return [
+        Node(
+            prefix + node.name,
+            stages[node.name],
+            config,
+            {name: prefix + name if name in names else name for name in inputs_of(stages[node.name], config)},
+        )
+        for node in nodes
+        if node.name in names
+    ]
+
+
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages of a run, in order. Without a corpus or imported weights nothing is pretrained or finetuned."""
     if config.pretrained is not None:
         imported = {stage.name: stage for stage in IMPORTED}
         return tuple(imported.get(stage.name, stage) for stage in STAGES if stage.name != "corpus")
@@ -99,12 +174,13 @@ def inputs_of(stage: Stage, config: Config) -> tuple[str, ...]:
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    """Stage name -> hex digest of its format version, its slice of the config and the fingerprints of its inputs."""
+    """Node name -> hex digest of its stage's format version, its slice of the config and its inputs' fingerprints."""
     found: dict[str, str] = {}
-    for stage in stages_of(config):
-        inputs = {name: found[name] for name in inputs_of(stage, config)}
-        text = json.dumps([stage.name, stage.version, identity(stage.slice(config)), inputs], sort_keys=True)
-        found[stage.name] = hashlib.sha256(text.encode()).hexdigest()
+    for node in nodes_of(config):
+        inputs = {name: found[other] for name, other in node.inputs.items()}
+        seen = identity(node.stage.slice(node.config))
+        text = json.dumps([node.stage.name, node.stage.version, seen, inputs], sort_keys=True)
+        found[node.name] = hashlib.sha256(text.encode()).hexdigest()
     return found
 
 

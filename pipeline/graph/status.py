@@ -11,7 +11,7 @@ from pipeline.graph.config import Config
 from pipeline.graph.lock import held
 from pipeline.graph.quantities import readable_seconds
 from pipeline.graph.runner import PROGRESS
-from pipeline.graph.stages import fingerprints
+from pipeline.graph.stages import Node, fingerprints, nodes_of
 from pipeline.graph.store import Store
 
 
@@ -31,16 +31,18 @@ class StageState:
 
 def states(config: Config, store: Store) -> list[StageState]:
     """The state of every stage of the run, in order."""
-    return [_state(stage, fingerprint, store) for stage, fingerprint in fingerprints(config).items()]
+    found = fingerprints(config)
+    return [_state(node, found[node.name], store) for node in nodes_of(config)]
 
 
 def as_text(found: list[StageState]) -> str:
     return "\n".join(f"{state.stage:>9}  {state.state:<11} {_detail(state)}".rstrip() for state in found)
 
 
-def _state(stage: str, fingerprint: str, store: Store) -> StageState:
-    folder = store.folder(stage, fingerprint)
-    artifact = store.finished(stage, fingerprint)
+def _state(node: Node, fingerprint: str, store: Store) -> StageState:
+    stage = node.name
+    folder = store.folder(node.stage.name, fingerprint)
+    artifact = store.finished(node.stage.name, fingerprint)
     if artifact is not None:
         return StageState(stage, "done", str(folder), artifact.manifest.seconds)
     if not folder.exists():

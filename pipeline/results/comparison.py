@@ -65,16 +65,41 @@ def arm_loss(arm: Losses, *, resamples: int, seed: int) -> Estimate:
     return replace(estimate, per_seed=tuple(arm.per_seed().tolist()))
 
 
-def gain(scratch: Losses, finetune: Losses, *, resamples: int, seed: int) -> Estimate:
-    """Nats per token that finetuning saves over training from scratch, paired by window.
+@dataclass(frozen=True)
+class Spread:
+    """How far one training's loss lies from the mean of its kind: a standard deviation and its degrees of freedom."""
 
-    Raises DataError if the arms were not scored on the same windows.
+    deviation: float  # nats per token
+    degrees: int
+
+
+def pooled_spread(kinds: Sequence[Losses]) -> Spread:
+    """The spread over seeds that all kinds of training share, as an analysis of variance estimates it."""
+    per_seed = [losses.per_seed() for losses in kinds]
+    degrees = sum(len(values) - 1 for values in per_seed)
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in per_seed)
+    return Spread(float(np.sqrt(squares / degrees)), degrees)
+
+
+def gain(scratch: Losses, finetune: Losses, *, resamples: int, seed: int, spread: Spread | None = None) -> Estimate:
+    """Nats per token that the second saves over the first, paired by window; scratch and finetune, or any two.
+
+    Their seeds' spread is each one's own, unless a common `spread` is known from more trainings than these.
+    Raises DataError if they were not scored on the same windows.
     """
     if not np.array_equal(scratch.tokens, finetune.tokens):
-        raise DataError(
-            "scratch and finetune were not scored on the same windows.", remedy="Run the report stage again."
-        )
-    return _over_text_and_seeds([(1.0, scratch), (-1.0, finetune)], resamples, seed)
+        raise DataError("The two sides were not scored on the same windows.", remedy="Run the report stage again.")
+    return _over_text_and_seeds([(1.0, scratch), (-1.0, finetune)], resamples, seed, spread)
+
+
+def corrected(p_values: Sequence[float]) -> list[float]:
+    """The p-values after Holm (1979): each may be compared with 0.05, however many there are."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        found[index] = largest
+    return found
 
 
 def gap(
@@ -91,6 +116,15 @@ def gap(
     return _combined(means[1] - means[0], [_text_deviation(*side, resamples, rng) for side in sides], rng)
 
 
+def text_draws(sides: Sequence[Losses], *, resamples: int, rng: np.random.Generator) -> Floats:
+    """Nats per token of each side on resampled texts, (resamples, sides); a draw is the same text for all of them."""
+    blocks = [_blocks(side.nats.mean(axis=0), side.tokens) for side in sides]
+    _, tokens, drawn = blocks[0]
+    chosen = rng.integers(len(tokens), size=(resamples, drawn))
+    counted = tokens[chosen].sum(axis=1)
+    return np.stack([nats[chosen].sum(axis=1) / counted for nats, _, _ in blocks], axis=1)
+
+
 def block_windows(num_windows: int) -> int:
     """How many neighbouring windows are drawn together; at least four blocks make a text."""
     return max(1, min(round(2 * float(np.cbrt(num_windows))), num_windows // 4))
@@ -104,12 +138,18 @@ class _Deviation:
     degrees: int
 
 
-def _over_text_and_seeds(arms: Sequence[tuple[float, Losses]], resamples: int, seed: int) -> Estimate:
+def _over_text_and_seeds(
+    arms: Sequence[tuple[float, Losses]], resamples: int, seed: int, spread: Spread | None = None
+) -> Estimate:
     rng = np.random.default_rng(seed)
     tokens = arms[0][1].tokens
     nats = sum((sign * arm.nats.mean(axis=0) for sign, arm in arms), start=np.zeros(len(tokens)))
     deviations = [_text_deviation(*_blocks(nats, tokens), resamples, rng)]
-    deviations += [_seed_deviation(arm.per_seed(), resamples, rng) for _, arm in arms if len(arm.nats) > 1]
+    seeds = [arm.per_seed() for _, arm in arms]
+    if spread is not None:
+        deviations.append(_common_deviation([len(values) for values in seeds], spread, resamples, rng))
+    else:
+        deviations += [_seed_deviation(values, resamples, rng) for values in seeds if len(values) > 1]
     return _combined(float(nats.sum() / tokens.sum()), deviations, rng)
 
 
@@ -153,6 +193,14 @@ def _seed_deviation(per_seed: Floats, resamples: int, rng: np.random.Generator) 
     """How far the mean over seeds may be off."""
     error = per_seed.std(ddof=1) / np.sqrt(len(per_seed))
     return _Deviation(rng.normal(scale=error, size=resamples), len(per_seed) - 1)
+
+
+def _common_deviation(
+    nums_seeds: Sequence[int], spread: Spread, resamples: int, rng: np.random.Generator
+) -> _Deviation:
+    """How far a difference of means may be off whose trainings all spread alike."""
+    error = spread.deviation * np.sqrt(sum(1 / num for num in nums_seeds))
+    return _Deviation(rng.normal(scale=error, size=resamples), spread.degrees)
 
 
 def _combined(mean: float, deviations: Sequence[_Deviation], rng: np.random.Generator) -> Estimate:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,24 @@ class Receipt(BaseModel):
 class Checkpoints:
     """The checkpoints of one training. Every method is collective."""
 
-    def __init__(self, folder: Path, engine: Engine, *, keep: int, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: Engine,
+        *,
+        keep: int,
+        identity: Mapping[str, Any],
+        pinned: Collection[int] = (),
+    ) -> None:
         self.folder = folder
         self.engine = engine
         self.keep = max(keep, 1)
+        self.pinned = {step_name(step) for step in pinned}  # never deleted here
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as a receipt gives it back
         self.newest: int | None = None  # step of the newest one that this process saved or loaded
 
     def save(self, state: State) -> None:
-        """Commit one checkpoint, then delete all but the newest `keep`.
+        """Commit one checkpoint, then delete all but the newest `keep` and the pinned ones.
 
         Raises, on every rank, EnvironmentFault if there is no room or a rank cannot write, and Diverged if a weight is
         not finite; older checkpoints stay intact.
@@ -79,7 +88,7 @@ class Checkpoints:
                 f"Training diverged: at step {state.step:,} some weights are not finite, so no checkpoint was written.",
                 remedy="Lower the learning rate; earlier checkpoints are intact.",
             )
-        final = self.folder / f"step-{state.step:08d}"
+        final = self.folder / step_name(state.step)
         draft = final.with_name(final.name + ".tmp")
         self._together(draft, lambda: self._prepare(draft))
         own = self._together(draft, lambda: self._write(draft, state.step))
@@ -147,7 +156,8 @@ class Checkpoints:
             files=tuple(sorted(files, key=lambda entry: entry.path)),
         )
         publish(draft, final, receipt)
-        for old in checkpoints_in(self.folder)[: -self.keep]:
+        passing = [path for path in checkpoints_in(self.folder) if path.name not in self.pinned]
+        for old in passing[: -self.keep]:
             _delete(old)
 
     def _together(self, draft: Path, action: Callable[[], Any]) -> Any:
@@ -183,6 +193,29 @@ def publish(draft: Path, final: Path, receipt: Receipt, *, aside: Path | None = 
         _delete(final)
     draft.rename(final)
     _sync(final.parent)
+
+
+def step_name(step: int) -> str:
+    """Name of the checkpoint of a step; names sort as steps do."""
+    return f"step-{step:08d}"
+
+
+def lend(checkpoint: Path, folder: Path) -> None:
+    """Put a committed checkpoint into another training's folder as its first, without copying its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / (checkpoint.name + ".tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(checkpoint, draft, copy_function=_link)
+    draft.rename(folder / checkpoint.name)
+
+
+def _link(source: str, target: str) -> str:
+    """Checkpoints are never written again, so both names may mean one file; copied where a file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ class Ground:
     def of(cls, job: Job, *, dropout: float | None = None) -> Ground:
         """Raises DataError if the tokenizer is missing or damaged."""
         tokenizer = load_tokenizer(job.input("tokenizer"))
-        return cls(job, job.model.shape(tokenizer.vocab_size, dropout), tokenizer.sha256)
+        return cls(job, job.model.shape(tokenizer.vocab_size, dropout, tokenizer.end_of_text), tokenizer.sha256)
 
     def stream(self, pattern: str) -> TokenStream:
         """The shards below the shards stage's folder that match, as one row of tokens."""

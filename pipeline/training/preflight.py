@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.graph.config import Config, Launch
+from pipeline.errors import ConfigError
+from pipeline.graph.config import Config, Launch, Training
 from pipeline.graph.stages import Stage
 from pipeline.training.hostfile import read_hostfile
-from pipeline.training.recipe import Geometry, pretraining_steps
+from pipeline.training.recipe import Geometry, branches_of
 from pipeline.training.settings import refuse_owned_keys
 from pipeline.training.stages import default_ranks
 from pipeline.training.world import World, in_external_world
@@ -33,5 +34,15 @@ def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> No
         if stage.trains:
             section = getattr(config, stage.name)
             Geometry.of(stage.name, section, context=config.model.context, world_size=ranks)
+            refuse_flattened_matrices(stage.name, section)
         if stage.name == "pretrain":
-            pretraining_steps(config.pretrain)
+            branches_of(config.pretrain)
+
+
+def refuse_flattened_matrices(stage: str, recipe: Training) -> None:
+    """Raise ConfigError where DeepSpeed would hand Muon slices of a flat vector instead of matrices."""
+    if recipe.optimizer == "muon" and (recipe.zero > 0 or recipe.dtype != "fp32"):
+        raise ConfigError(
+            f"{stage}.optimizer muon needs whole matrices; zero {recipe.zero} with {recipe.dtype} cuts them up.",
+            remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32, or use adamw.",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from pipeline.errors import ConfigError
@@ -55,6 +55,38 @@ def pretraining_steps(section: Pretrain) -> int:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A shorter pretraining that shares its beginning with the whole one: it leaves at `fork` and ends at `step`."""
+
+    step: int
+    fork: int
+
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08d}"
+
+
+def branches_of(section: Pretrain) -> tuple[Branch, ...]:
+    """The branches of `branch_at`, in order. Raises ConfigError where a branch would not be a shorter pretraining."""
+    steps = pretraining_steps(section)
+    if section.branch_at and section.schedule != "wsd":
+        raise ConfigError(
+            f"pretrain.branch_at needs schedule wsd, whose rate does not know the end; it is {section.schedule}.",
+            remedy="Set pretrain.schedule to wsd, or remove branch_at.",
+        )
+    warmup = ceil(section.warmup * steps)
+    found = [Branch(step, fork=step - ceil(section.decay * step)) for step in sorted(set(section.branch_at))]
+    for branch in found:
+        if branch.fork < max(warmup, 1) or branch.step >= steps:
+            raise ConfigError(
+                f"pretrain.branch_at has {branch.step:,}, which leaves at step {branch.fork:,}; the warmup of "
+                f"{warmup:,} steps must be over then, and pretraining itself ends at {steps:,}.",
+                remedy="Choose steps in between.",
+            )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What the loop follows. Everything random in it is drawn from (seed, step, rank)."""
 
@@ -65,6 +97,7 @@ class Recipe:
     save_every: int
     patience: int  # evaluations without improvement before training stops; 0 never stops early
     skip_limit: int
+    forks: frozenset[int] = frozenset()  # steps that branches go on from: saved, whatever `save_every` says
 
     @classmethod
     def of(
@@ -81,6 +114,11 @@ class Recipe:
         every = section.evaluate_every, section.save_every
         return cls(schedule, geometry, seed, *every, patience, section.skip_limit)
 
+    def branched(self, branch: Branch, decay: float) -> Recipe:
+        """The same up to the fork; then the rate decays over the last share `decay` of the branch's steps."""
+        schedule = replace(self.schedule, steps=branch.step, decay_steps=ceil(decay * branch.step))
+        return replace(self, schedule=schedule, forks=frozenset())
+
     @property
     def steps(self) -> int:
         return self.schedule.steps
@@ -90,4 +128,4 @@ class Recipe:
         return step == self.steps or (self.evaluate_every > 0 and step % self.evaluate_every == 0)
 
     def saves_at(self, step: int) -> bool:
-        return self.save_every > 0 and step % self.save_every == 0
+        return step in self.forks or (self.save_every > 0 and step % self.save_every == 0)

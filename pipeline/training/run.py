@@ -17,7 +17,7 @@ from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.engine import Engine
 from pipeline.training.loop import Watch, train
 from pipeline.training.metrics import Metrics, Unwatched
-from pipeline.training.optimizer import adamw
+from pipeline.training.optimizer import optimizer_of
 from pipeline.training.recipe import Recipe
 from pipeline.training.settings import Settings
 from pipeline.training.signals import stop
@@ -27,6 +27,7 @@ from pipeline.training.weights import save_weights
 from pipeline.training.world import World
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,13 @@ def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:
     Raises Diverged and Preempted as the loop does. Collective.
     """
     prepare(model, run.section)
-    engine = Engine(model, adamw(model, run.section), run.settings, world)
+    engine = Engine(model, optimizer_of(model, run.section), run.settings, world)
     checkpoints = Checkpoints(
-        run.folder / "checkpoints", engine, keep=run.section.keep_checkpoints, identity=run.identity
+        run.folder / CHECKPOINTS,
+        engine,
+        keep=run.section.keep_checkpoints,
+        identity=run.identity,
+        pinned=run.recipe.forks,
     )
     try:
         state = checkpoints.resume(progress.say if world.leads else _silent)

@@ -179,7 +179,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     from pipeline.training.engine import Engine
     from pipeline.training.loop import train
     from pipeline.training.metrics import Metrics, Unwatched
-    from pipeline.training.optimizer import adamw
+    from pipeline.training.optimizer import optimizer_of
     from pipeline.training.recipe import Geometry, Recipe
     from pipeline.training.settings import Settings
     from pipeline.training.signals import stop
@@ -211,7 +211,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     )
     model = GPT(GPTShape(**SHAPE))
     settings = Settings(geometry.micro_batch, geometry.accumulation, section.zero, section.dtype, section.clip)
-    engine = Engine(model, adamw(model, section), settings, world)
+    engine = Engine(model, optimizer_of(model, section), settings, world)
     state = State()
     with Progress("bench").task("bench", None, "steps") as task:
         watch = Metrics(folder, task, state, samples_of=batches.samples_of_step) if world.leads else Unwatched()

@@ -23,15 +23,16 @@ from pipeline.training.ground import Ground
 from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
 from pipeline.training.metrics import read_metrics
-from pipeline.training.optimizer import adamw
+from pipeline.training.optimizer import optimizer_of
 from pipeline.training.recipe import Geometry, Recipe
 
 EVERY_VARIANT = "tests.distributed.bodies:every_variant"
 VARIANTS: dict[str, dict[str, Any]] = {
     **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
     **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
+    "muon-fp32": {"zero": 0, "optimizer": "muon"},
 }
-CONVERTED = [f"zero-{zero}-fp32" for zero in (0, 1, 2, 3)]
+CONVERTED = [f"zero-{zero}-fp32" for zero in (0, 1, 2, 3)] + ["muon-fp32"]
 STEPS = 8
 MakeJob = Callable[..., Job]
 
@@ -86,7 +87,7 @@ def plain_losses(job: Job) -> list[float]:
     recipe = Recipe.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry)
     batches = Batches(ground.corpus(), batch_samples=geometry.batch_samples, seed=section.seed)
     model = GPT(ground.shape).initialize(section.seed)
-    optimizer = adamw(model, section)
+    optimizer = optimizer_of(model, section)
     found = []
     for step in range(steps):
         [(inputs, targets)] = batches.of_step(step, rank=0, world_size=1, micro_batch=geometry.batch_samples)
@@ -106,7 +107,8 @@ def plain_losses(job: Job) -> list[float]:
 def test_losses_are_those_of_a_plain_loop(
     job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, variant: str, ranks: int
 ) -> None:
-    expected = plain_losses(job_in(tmp_path, "pretrain"))
+    optimizer = VARIANTS[variant].get("optimizer", "adamw")
+    expected = plain_losses(job_in(tmp_path, "pretrain", optimizer=optimizer))
     actual = numbers(losses(straight(ranks) / variant))
     assert len(actual) == STEPS
     # The learning rate is high and the clipping active, so an error in either shows at once.

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import RankLost
+from pipeline.graph.manifest import sha256_of
 from pipeline.training.job import Job
 from pipeline.training.launch import run_ranks
 from pipeline.training.metrics import read_metrics
@@ -44,3 +46,36 @@ def test_chain_of_training_stages_leaves_weights_and_trials(
             weights = {"best.safetensors", "last.safetensors"} if trial["learning_rate"] == chosen else set()
             assert kept == {"trial.json"} | weights
             assert [point["step"] for point in trial["curve"]] == [4, 8]
+
+
+def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
+    job_in: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branched = job_in(tmp_path / "branched", "pretrain", branch_at=[4, 6], keep_checkpoints=1)
+    monkeypatch.setenv("FOLIO_FAULT", "save:1:6:kill")  # at the end of the second branch; the whole one saves elsewhere
+    with pytest.raises(RankLost):
+        run_ranks(branched, 2)
+    monkeypatch.delenv("FOLIO_FAULT")
+    counts = run_ranks(branched, 2)
+    plain = job_in(tmp_path / "plain", "pretrain", tokens=6 * 128)  # its warmup is one step, too
+    expected = run_ranks(plain, 2)
+
+    folder = Path(branched.folder)
+    assert [(branch["branch"], branch["tokens"]) for branch in counts["branches"]] == [
+        ("step-00000004", 4 * 128),
+        ("step-00000006", 6 * 128),
+    ]
+    assert counts["branches"][1]["val_nats_per_token"] == expected["val_nats_per_token"]
+    branch = folder / "branches" / "step-00000006"
+    assert sha256_of(branch / "model.safetensors") == sha256_of(Path(plain.folder) / "model.safetensors")
+    assert sha256_of(folder / "model.safetensors") != sha256_of(branch / "model.safetensors")
+    assert sorted(path.name for path in branch.iterdir()) == ["metrics.jsonl", "model.safetensors", "tensorboard"]
+
+    job = job_in(tmp_path / "finetune", "finetune", more_inputs={"pretrain": str(folder)})
+    tuned = run_ranks(job, 1)
+    assert [branch["branch"] for branch in tuned["branches"]] == ["step-00000004", "step-00000006"]
+    for one in tuned["branches"]:
+        arm = Path(job.folder) / "branches" / one["branch"]
+        assert len(one["grid"]) == 2 and [trial["seed"] for trial in one["trials"]] == [1]
+        kept = arm / "trials" / f"lr-{one['learning_rate']:g}-seed-1"
+        assert {path.name for path in kept.iterdir()} == {"trial.json", "best.safetensors", "last.safetensors"}

@@ -42,6 +42,12 @@ def test_counted_parameters_are_the_built_ones() -> None:
         assert num_parameters(shape) == sum(parameter.numel() for parameter in GPT(shape).parameters()), shape
 
 
+def test_counted_parameters_include_scalars_and_value_embeddings() -> None:
+    shape = replace(TINY, layers=3, kv_heads=2, residual_scalars=True, value_embeddings=True)
+    assert num_parameters(shape) == sum(parameter.numel() for parameter in GPT(shape).parameters())
+    assert num_parameters(shape) - num_parameters(replace(TINY, layers=3, kv_heads=2)) == 3 * 2 + 2 * 17 * 8
+
+
 def test_training_flops_of_a_hand_computed_model() -> None:
     # Matrices: qkv 16 x 48, output 16 x 16, up and down 16 x 64 each = 3,072 a layer, head 17 x 16 = 272.
     # A query sees 4.5 keys on average: 2 x 16 for each score, 2 x 16 for each weighted value.

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt.attention import Shared
 from gpt.model import GPT, Cache, FeedForward, GPTShape, ShapeError
 
 TINY = GPTShape(vocab_size=17, layers=2, width=16, heads=4, context=8)
@@ -24,6 +25,11 @@ VARIANTS = {
     "dropout": {"dropout": 0.2},
     "grouped heads": {"kv_heads": 2},
     "one key-value head": {"kv_heads": 1},
+    "residual scalars": {"residual_scalars": True},
+    "value embeddings": {"value_embeddings": True},
+    "value embeddings of grouped heads": {"value_embeddings": True, "kv_heads": 2},
+    "logit softcap": {"logit_softcap": 3.0},
+    "document mask": {"document_start": 5},
 }
 
 
@@ -75,7 +81,7 @@ def test_all_heads_at_once_equal_a_list_of_single_heads() -> None:
 
     x = torch.randn(3, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     at_once, one_by_one = x.clone().requires_grad_(), x.clone().requires_grad_()
-    fused = attention(at_once)
+    fused = attention(at_once, Shared(tokens=torch.zeros(3, 8, dtype=torch.int64), embedded=at_once))
     listed = output(torch.cat([head(one_by_one) for head in heads], dim=-1))
     torch.testing.assert_close(fused, listed)
 
@@ -187,7 +193,16 @@ def test_grouped_heads_equal_repeated_keys_and_values(base: GPTShape) -> None:
     torch.testing.assert_close(grouped(tokens), full(tokens))
 
 
-@pytest.mark.parametrize("shape", [TINY, MODERN, replace(MODERN, kv_heads=2)], ids=["gpt-2", "modern", "grouped"])
+EVERYTHING = replace(
+    MODERN, kv_heads=2, residual_scalars=True, value_embeddings=True, logit_softcap=3.0, document_start=5
+)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [TINY, MODERN, replace(MODERN, kv_heads=2), EVERYTHING],
+    ids=["gpt-2", "modern", "grouped", "everything"],
+)
 @pytest.mark.parametrize("cuts", [(1,) * 8, (5, 1, 2), (3, 5)], ids=str)
 def test_cached_pieces_equal_one_forward(shape: GPTShape, cuts: tuple[int, ...]) -> None:
     model, tokens = lively(shape), tokens_of(shape)
@@ -201,11 +216,11 @@ def test_cached_pieces_equal_one_forward(shape: GPTShape, cuts: tuple[int, ...])
 def test_checkpointed_activations_give_the_same_gradients(dropout: float) -> None:
     gradients = []
     for checkpointed in (False, True):
-        model = GPT(replace(MODERN, dropout=dropout)).train()
+        model = GPT(replace(EVERYTHING, dropout=dropout)).train()
         model.checkpoint_activations = checkpointed
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            mean_loss(model, tokens_of(MODERN)).backward()
+            mean_loss(model, tokens_of(EVERYTHING)).backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert all(torch.equal(plain, again) for plain, again in zip(*gradients, strict=True))
 
@@ -247,6 +262,53 @@ def test_loss_equals_cross_entropy_of_the_logits() -> None:
     assert count.item() == 3 * 7
 
 
+def test_masked_documents_are_read_as_if_each_were_alone() -> None:
+    model = lively(replace(MODERN, document_start=5, layers=3))
+    first, second = torch.tensor([[5, 1, 2]]), torch.tensor([[5, 3, 4, 6]])
+    together = model(torch.cat((first, second), dim=1))
+    alone = torch.cat((model(first), model(second)), dim=1)  # rotary positions see distances alone
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(lively(replace(MODERN, layers=3))(torch.cat((first, second), dim=1)), alone, atol=1e-2)
+
+
+def test_softcapped_logits_stay_below_the_cap() -> None:
+    plain, capped = lively(TINY)(tokens_of(TINY)), lively(replace(TINY, logit_softcap=1.0))(tokens_of(TINY))
+    torch.testing.assert_close(capped, torch.tanh(plain))
+    assert plain.abs().max() > 1 > capped.abs().max()
+
+
+def test_zero_initialized_blocks_pass_the_embeddings_on() -> None:
+    model = GPT(replace(MODERN, zero_init=True)).eval()
+    tokens = tokens_of(MODERN)
+    expected = F.linear(model.final_norm(model.token_embedding(tokens)), model.token_embedding.weight)
+    torch.testing.assert_close(model(tokens), expected)
+
+
+def test_residual_scalars_start_as_the_plain_stream() -> None:
+    model, plain = GPT(replace(MODERN, residual_scalars=True)), GPT(MODERN)
+    assert torch.equal(model(tokens_of(MODERN)), plain(tokens_of(MODERN)))
+
+
+def test_value_embeddings_lie_in_every_second_layer_up_to_the_last() -> None:
+    layers = [GPT(replace(TINY, layers=n, value_embeddings=True)).blocks for n in (3, 4)]
+    assert [[block.attention.value_embedding is not None for block in blocks] for blocks in layers] == [
+        [True, False, True],
+        [False, True, False, True],
+    ]
+
+
+def test_hidden_matrices_are_all_matrices_but_the_embeddings() -> None:
+    model = GPT(replace(EVERYTHING, activation="swiglu", hidden=24))
+    kinds = model.hidden_matrices()
+    for matrices, rows in kinds:
+        assert [len(matrix) for matrix in matrices] == [sum(rows)] * 2
+    named = {id(parameter): name for name, parameter in model.named_parameters() if parameter.ndim == 2}
+    found = {named.pop(id(matrix)) for matrices, _ in kinds for matrix in matrices}
+    assert len(found) == 8
+    assert sorted(named.values()) == ["blocks.1.attention.value_embedding.weight", "token_embedding.weight"]
+    assert [rows for _, rows in kinds] == [(16, 8, 8), (16,), (24, 24), (16,)]
+
+
 def test_only_matrices_decay_and_every_parameter_is_in_one_group() -> None:
     model = GPT(TINY)
     decayed, kept = model.decay_groups(0.1)
@@ -258,7 +320,7 @@ def test_only_matrices_decay_and_every_parameter_is_in_one_group() -> None:
 
 def test_compiled_model_equals_the_plain_one() -> None:
     """As one graph, through every part that chooses other operations when compiled; no C++ compiler needed."""
-    model, tokens = lively(MODERN), tokens_of(MODERN)
+    model, tokens = lively(EVERYTHING), tokens_of(EVERYTHING)
     plain = mean_loss(model, tokens)
     plain_gradients = torch.autograd.grad(plain, list(model.parameters()))
     nats, count = torch.compile(model, backend="aot_eager", fullgraph=True)(tokens[:, :-1], tokens[:, 1:])

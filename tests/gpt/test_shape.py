@@ -20,6 +20,7 @@ TINY = GPTShape(vocab_size=17, layers=2, width=16, heads=4, context=8)
         ({"kv_heads": 0}, "key_value_heads is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": -0.1}, "dropout is -0.1"),
+        ({"logit_softcap": 0.0}, "logit_softcap is 0.0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:

@@ -27,7 +27,9 @@ SIZES = {"layers": 2, "width": 32, "heads": 4, "context": 24}
 CLASSIC = {
     "gpt2": GPTShape(vocab_size=300, **SIZES),
     "gpt2 relu untied": GPTShape(vocab_size=300, **SIZES, activation="relu", bias=False, tie_embeddings=False),
-    "gpt2 relu2": GPTShape(vocab_size=300, **SIZES, activation="relu2", qkv_bias=False, hidden=40, dropout=0.1),
+    "gpt2 relu2": GPTShape(
+        vocab_size=300, **SIZES, activation="relu2", qkv_bias=False, zero_init=True, hidden=40, dropout=0.1
+    ),
 }
 MODERN_OPTIONS = {"position": "rope", "norm": "rmsnorm", "bias": False}
 MODERN = {
@@ -121,6 +123,10 @@ def test_exported_tokenizer_gives_our_ids_for_any_text(
         ({"position": "rope", "activation": "relu2"}, "the norm must be rmsnorm, not layernorm"),
         ({"position": "rope", "norm": "rmsnorm"}, "the activation must be swiglu or relu2, not gelu"),
         ({"position": "rope", "norm": "rmsnorm", "activation": "swiglu", "qk_norm": True}, "feed-forward has no bias"),
+        ({"residual_scalars": True}, "residual_scalars True has no form in any"),
+        ({"value_embeddings": True}, "value_embeddings True has no form in any"),
+        ({"logit_softcap": 15.0}, "logit_softcap 15.0 has no form in any"),
+        ({"document_start": 0}, "document_start 0 has no form in any"),
         ({"tie_embeddings": False}, "this model's cannot move into the last norm"),
         (
             {"position": "rope", "norm": "rmsnorm", "activation": "swiglu", "tie_embeddings": False},

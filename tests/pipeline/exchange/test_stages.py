@@ -17,7 +17,7 @@ from pipeline.exchange.stages import cropped, refuse_another_shape
 from pipeline.graph.config import Config
 from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection, run
-from pipeline.graph.stages import fingerprints, stages_of
+from pipeline.graph.stages import fingerprints, nodes_of, stages_of
 from pipeline.graph.store import Store
 from pipeline.results.samples import open_model
 from pipeline.tokens.shard import read_info
@@ -69,6 +69,15 @@ def test_imported_artifact_computes_what_the_folder_does(config: Config, gpt2: P
     tokens = torch.arange(16)[None]
     with torch.inference_mode():
         assert (other(tokens).logits - model(tokens)).abs().max() < 1e-4
+
+
+def test_a_rival_with_its_own_tokenizer_trains_it(gpt2: Path, text_file: Path) -> None:
+    config = configured(gpt2, text_file)
+    rivals = {"characters": {"tokenizer.kind": "char"}}
+    found = nodes_of(config.model_copy(update={"report": config.report.model_copy(update={"rivals": rivals})}))
+    stages = {node.name: node.stage.function for node in found}
+    assert stages["tokenizer"] == "pipeline.exchange.stages:take_tokenizer"
+    assert stages["characters.tokenizer"] == "pipeline.tokens.training:run"
 
 
 def test_a_plan_knows_the_import(config: Config, tmp_path: Path) -> None:

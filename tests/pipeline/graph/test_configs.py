@@ -12,7 +12,7 @@ from pipeline.graph.store import Store
 from pipeline.training.preflight import refuse_impossible
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
-NAMES = {"demo", "shakespeare-cpu", "shakespeare-gpu", "gpt2-124m", "gpt2-shakespeare", "lecture"}
+NAMES = {"demo", "shakespeare-cpu", "shakespeare-gpu", "gpt2-124m", "gpt2-shakespeare", "lecture", "ablation"}
 
 
 def test_the_named_runs_are_there():
@@ -32,7 +32,7 @@ def test_config_can_be_done_on_its_ranks(path, tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_opens_with_purpose_command_hardware_time_and_expectation(path):
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    assert f"folio run configs/{path.name}" in header
+    assert re.search(rf"folio (run|ablate) configs/{path.name}", header)
     for word in ("Hardware:", "Expect:"):
         assert word in header
     assert re.search(r"[Mm]inutes|hour|half a day", header)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from pipeline.errors import DataError
-from pipeline.results.comparison import Losses, arm_loss, block_windows, gain, gap
+from pipeline.results.comparison import Losses, Spread, arm_loss, block_windows, gain, gap
 
 
 def losses(per_token: np.ndarray, tokens_per_window: int = 10) -> Losses:
@@ -79,6 +79,21 @@ def test_no_gain_is_rarely_called_one() -> None:
     found = [gain(*experiment(rng, true_gain=0.0), resamples=999, seed=number) for number in range(300)]
     assert np.mean([estimate.low > 0 for estimate in found]) <= 0.05
     assert np.mean([estimate.p_value < 0.05 for estimate in found]) <= 0.08
+
+
+def test_two_arms_that_are_the_same_are_not_called_different() -> None:
+    rng = np.random.default_rng(8)
+    found = [gain(*experiment(rng, true_gain=0.0), resamples=999, seed=number) for number in range(100)]
+    not_shown = sum(estimate.low <= 0 <= estimate.high for estimate in found)
+    assert not_shown >= 93
+
+
+def test_interval_with_a_known_spread_is_that_of_all_trainings_together() -> None:
+    flat = np.ones((1, 30))
+    sides = [losses(np.array(values)[:, None] * flat) for values in ([2.50, 2.53, 2.47], [2.30, 2.31, 2.32])]
+    found = gain(*sides, resamples=40_000, seed=0, spread=Spread(0.03, 20))
+    expected = stats.t.ppf(0.975, 20) * 0.03 * np.sqrt(2 / 3)
+    assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.02)
 
 
 def test_p_value_and_interval_agree() -> None:

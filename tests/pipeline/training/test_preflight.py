@@ -34,6 +34,11 @@ def test_ranks_that_somebody_else_started_count_before_all(monkeypatch: pytest.M
     [
         ({"scratch": {"batch_tokens": 1000}}, r"scratch\.batch_tokens is 1,000, not a multiple of 512"),
         ({"pretrain": {"tokens": 100}}, r"pretrain\.tokens is 100, less than one batch of 8,192"),
+        ({"pretrain": {"optimizer": "muon"}}, r"pretrain\.optimizer muon needs whole matrices; zero 1"),
+        (
+            {"scratch": {"optimizer": "muon", "zero": 0, "dtype": "bf16"}},
+            r"scratch\.optimizer muon .* zero 0 with bf16",
+        ),
         ({"deepspeed": {"train_batch_size": 3}}, r"deepspeed\.train_batch_size is decided by Folio"),
     ],
 )

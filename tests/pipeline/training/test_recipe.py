@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.graph.config import Pretrain
-from pipeline.training.recipe import Geometry, Recipe
+from pipeline.training.recipe import Branch, Geometry, Recipe, branches_of
 
 
 def geometry(ranks: int, batch_tokens: int = 8192, micro_batch: int = 16) -> Geometry:
@@ -48,3 +50,33 @@ def test_zero_switches_evaluation_and_saving_off() -> None:
     recipe = Recipe.of(Pretrain(evaluate_every=0, save_every=0), steps=10, peak=1e-3, seed=0, geometry=geometry(1))
     assert [step for step in range(1, 11) if recipe.evaluates_at(step)] == [10]
     assert not any(recipe.saves_at(step) for step in range(1, 11))
+
+
+def test_branches_leave_early_enough_to_decay() -> None:
+    section = Pretrain(tokens=100 * 8192, branch_at=(50, 20), decay=0.3)
+    assert branches_of(section) == (Branch(20, fork=14), Branch(50, fork=35))
+    assert branches_of(Pretrain()) == ()
+
+
+def test_a_branch_follows_the_whole_schedule_up_to_its_fork_and_then_decays() -> None:
+    section = Pretrain(tokens=100 * 8192, branch_at=(20,), decay=0.3, warmup=0.02)
+    whole = Recipe.of(section, steps=100, peak=1.0, seed=0, geometry=geometry(1))
+    branch = whole.branched(branches_of(section)[0], section.decay)
+    assert branch.steps == 20
+    assert [branch.schedule.rate(step) for step in range(14)] == [whole.schedule.rate(step) for step in range(14)]
+    assert [branch.schedule.rate(step) for step in range(14, 20)] == pytest.approx(
+        [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"schedule": "cosine", "branch_at": (20,)}, r"needs schedule wsd.* it is cosine"),
+        ({"branch_at": (2,)}, r"branch_at has 2, which leaves at step 1; the warmup of 2 steps must be over"),
+        ({"branch_at": (100,)}, r"pretraining itself ends at 100"),
+    ],
+)
+def test_branches_that_are_no_shorter_pretraining_are_refused(changes: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ConfigError, match=refusal):
+        branches_of(Pretrain(tokens=100 * 8192, decay=0.3, warmup=0.02, **changes))

@@ -1,0 +1,101 @@
+"""Commands that ask more than one run can answer."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+
+from cli.arguments import AsJson, ConfigPath, Ranks, Settings, config_of
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.experiments.findings import Findings
+    from pipeline.graph.config import Config
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(ablate)
+
+
+def ablate(
+    config: ConfigPath,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A.B=VALUE", help="Try this instead of the config's changes; may be repeated."),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, which share the cores.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the page goes; default the store.")] = None,
+    settings: Settings = None,
+    ranks: Ranks = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change one feature at a time; compare at matched parameters, tokens and time.
+
+    Trains every change and the baseline over the same seeds. Stopped and called again it goes on. Leaves ablation.md,
+    ablation.png and ablation.json.
+
+    Example: folio ablate configs/ablation.yaml --change model.activation=swiglu
+    """
+    from pipeline.experiments import ablationpage as page
+    from pipeline.experiments.ablation import ablate as train
+    from pipeline.experiments.findings import findings
+    from pipeline.graph.manifest import write_atomically
+    from pipeline.graph.store import Store
+    from pipeline.results.plots import write_png
+
+    ablation = train(_with(change, config_of(config, settings, ranks)), Store.from_environment(), jobs)
+    found, command = findings(ablation), shlex.join(["folio", *sys.argv[1:]])
+    figures = list(page.records(found, command, ablation.git_commit))
+    folder = out or ablation.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "ablation.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(folder / "ablation.md", page.as_page(found, command, ablation.git_commit))
+    write_png(folder / "ablation.png", lambda inches: page.picture(found, inches))
+    if as_json:
+        typer.echo(json.dumps(figures, indent=1))
+        return
+    _print_table(found)
+    typer.echo(str(folder / "ablation.md"))
+
+
+def _with(changes: list[str] | None, config: Config) -> Config:
+    """The config with the changes of the command line, each named by itself, in place of its own."""
+    if not changes:
+        return config
+    named = {change: _parsed(change) for change in changes}
+    return config.model_copy(update={"ablation": config.ablation.model_copy(update={"changes": named})})
+
+
+def _parsed(change: str) -> dict[str, Any]:
+    key, separator, text = change.partition("=")
+    if not separator or "." not in key:
+        raise ConfigError(
+            f"--change {change!r} is not of the form a.b=value.", remedy="Example: --change model.activation=swiglu"
+        )
+    try:
+        return {key.strip(): yaml.safe_load(text)}
+    except yaml.YAMLError:
+        return {key.strip(): text}
+
+
+def _print_table(found: Findings) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipeline.experiments.ablationpage import HEAD, baseline, headline, row
+
+    table = Table(box=SIMPLE_HEAD)
+    for name in HEAD:
+        table.add_column(name, justify="left" if name == HEAD[0] else "right")
+    for one in found.changes:
+        table.add_row(*(cell.replace("*", "") for cell in row(one)))
+    console = Console(width=170, highlight=False, markup=False)
+    console.print(table)
+    console.print(headline(found), baseline(found), sep="\n", soft_wrap=True)

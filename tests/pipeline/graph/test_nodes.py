@@ -1,0 +1,100 @@
+"""What a run makes besides its stages: the leak ablation and the rivals that its report compares with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.graph.config import Config
+from pipeline.graph.runner import Selection
+from pipeline.graph.stages import NAMES, Node, fingerprints, nodes_of
+
+
+def config(**report: Any) -> Config:
+    return Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x"}]}, "report": report})
+
+
+def nodes(**report: Any) -> dict[str, Node]:
+    return {node.name: node for node in nodes_of(config(**report))}
+
+
+def test_a_plain_run_makes_its_stages() -> None:
+    assert tuple(nodes()) == NAMES
+
+
+def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenizer() -> None:
+    found = nodes(leak_ablation=True)
+    assert list(found)[7:] == ["leak.corpus", "leak.shards", "leak.pretrain", "leak.finetune", "report"]
+    assert found["leak.corpus"].config.corpus.decontaminate is False
+    assert found["leak.shards"].inputs == {"target": "target", "corpus": "leak.corpus", "tokenizer": "tokenizer"}
+    assert found["leak.finetune"].inputs["pretrain"] == "leak.pretrain"
+    assert found["report"].inputs["leak.finetune"] == "leak.finetune"
+    prints = fingerprints(config(leak_ablation=True))
+    assert prints["leak.pretrain"] != prints["pretrain"]
+    assert prints["report"] != fingerprints(config())["report"]
+    for name in NAMES[:-1]:
+        assert prints[name] == fingerprints(config())[name], "the run itself stays what it was"
+
+
+def test_nothing_leaks_where_nothing_would_be_removed() -> None:
+    plain = Config.model_validate(
+        {"name": "x", "corpus": {"sources": [{"path": "x"}], "decontaminate": False}, "report": {"leak_ablation": True}}
+    )
+    assert tuple(node.name for node in nodes_of(plain)) == NAMES
+    assert [node.name for node in nodes_of(Config(name="x", report={"leak_ablation": True}))] == [
+        "target",
+        "tokenizer",
+        "shards",
+        "scratch",
+        "report",
+    ]
+
+
+def test_leak_ablation_decays_once_however_many_branches_there_are() -> None:
+    branched = config(leak_ablation=True).model_copy(
+        update={"pretrain": config().pretrain.model_copy(update={"branch_at": (100,)})}
+    )
+    found = {node.name: node for node in nodes_of(branched)}
+    assert found["leak.pretrain"].config.pretrain.branch_at == ()
+
+
+def test_a_rival_with_the_same_tokenizer_is_another_scratch_arm() -> None:
+    found = nodes(rivals={"fewer steps": {"scratch.max_steps": 300}})
+    assert list(found)[7:] == ["fewer steps.scratch", "report"]
+    rival = found["fewer steps.scratch"]
+    assert (rival.config.scratch.max_steps, rival.config.scratch.seeds) == (300, (1,))
+    assert rival.inputs == {"tokenizer": "tokenizer", "shards": "shards"}
+
+
+def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone() -> None:
+    found = nodes(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}})
+    assert list(found)[7:] == ["characters.tokenizer", "characters.shards", "characters.scratch", "report"]
+    assert found["characters.tokenizer"].inputs == {"target": "target"}
+    assert found["characters.shards"].inputs == {"target": "target", "tokenizer": "characters.tokenizer"}
+    assert found["characters.scratch"].config.scratch.seeds == (4, 5)
+    alone = Config.model_validate({"name": "y", "tokenizer": {"kind": "char"}, "scratch": {"seeds": [4, 5]}})
+    prints = fingerprints(config(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}}))
+    assert prints["characters.scratch"] == fingerprints(alone)["scratch"], "shared with a run of that config"
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        ({"pretrain.tokens": 1}, r"report\.rivals\.r sets pretrain\.tokens\. Set keys of tokenizer, model, scratch"),
+        ({}, r"report\.rivals\.r sets nothing"),
+        ({"scratch.max_stepz": 1}, r"report\.rivals\.r: unknown key scratch\.max_stepz; did you mean 'max_steps'"),
+    ],
+)
+def test_rivals_that_make_no_sense_are_refused(changes: dict[str, Any], refusal: str) -> None:
+    with pytest.raises(ConfigError, match=refusal):
+        nodes(rivals={"r": changes})
+
+
+def test_what_only_the_report_reads_is_selected_with_it() -> None:
+    found = nodes(leak_ablation=True, rivals={"r": {"scratch.max_steps": 3}})
+    whole, arms, only = Selection(), Selection(last="finetune"), Selection("report", "report")
+    assert all(node in whole for node in found.values())
+    assert found["leak.pretrain"] not in arms and found["r.scratch"] not in arms and found["finetune"] in arms
+    assert [name for name, node in found.items() if node in only] == ["report"]
