@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from gpt.counts import num_parameters
 from gpt.model import GPT
 from pipeline.corpus.installed import language_reference
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.exchange import vocabulary
 from pipeline.exchange.layouts import Layout, layout_of
 from pipeline.exchange.parity import Parity, Text, compare, loaded
@@ -69,11 +69,16 @@ def _checked(place: Place) -> Manifest | None:
 def published(folder: Path) -> Iterator[Path]:
     """A folder to fill, beside `folder`, which becomes `folder` if the block ends without an error.
 
-    Raises ConfigError if something is there already.
+    Raises ConfigError if something is there already, EnvironmentFault if its place cannot be made.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already.", remedy="Give a folder that is new or empty.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{folder.parent} cannot be made: {error.strerror}.", remedy="Give a DIR that can be written."
+        ) from error
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as around:
         draft = Path(around) / folder.name
         draft.mkdir()

@@ -206,6 +206,11 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, drawn: Draw
         export(model, model / "model.json")
 
 
+def test_a_place_that_cannot_be_made_is_the_machines_fault(tmp_path: Path, drawn: Draw, left: Leave) -> None:
+    with pytest.raises(EnvironmentFault, match="/proc/nowhere cannot be made"):
+        export(left(tmp_path / "model", drawn(SHAPES["gpt2"])), Path("/proc/nowhere/out"))
+
+
 def test_without_a_text_the_language_reference_is_compared_and_named(tmp_path: Path, drawn: Draw, left: Leave) -> None:
     (tmp_path / "out").mkdir()  # empty
     done = export(left(tmp_path / "model", drawn(SHAPES["gpt2"])), tmp_path / "out")
