@@ -12,7 +12,7 @@ from types import FrameType
 
 import typer
 
-from cli import checkpoint, data, experiments, models, runs
+from cli import checkpoint, data, experiments, lecture, models, runs
 from pipeline.errors import FolioError, Interrupted, Preempted
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 runs.add_to(app)
 models.add_to(app)
 experiments.add_to(app)
+lecture.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoint.app, name="checkpoint")
 

@@ -37,13 +37,16 @@ class Cache:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all layers of one forward share."""
+    """What all layers of one forward share; what no option asks for may be missing."""
 
-    tokens: Tensor  # (B, T) int64
-    embedded: Tensor  # (B, T, C), the stream before the first layer
+    tokens: Tensor | None = None  # (B, T) int64
+    embedded: Tensor | None = None  # (B, T, C), the stream before the first layer
     rotation: Tensor | None = None  # (T, D / 2, 2)
     visible: Tensor | None = None  # (B, 1, T, S) bool, true where a query sees a key; None: all that is not later
     cache: Cache | None = None
+
+
+NOTHING_SHARED = Shared()
 
 
 def rotation_table(context: int, head_width: int, base: float = 10_000.0) -> Tensor:
@@ -124,7 +127,7 @@ class Attention(nn.Module):
         )
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, shared: Shared) -> Tensor:
+    def forward(self, x: Tensor, shared: Shared = NOTHING_SHARED) -> Tensor:
         B, T, C = x.shape
         H, G, D = self.shape.heads, self.shape.key_value_heads, self.shape.head_width
         qk, v = self.qkv(x).split(((H + G) * D, G * D), dim=-1)
@@ -135,6 +138,7 @@ class Attention(nn.Module):
             qk = rotate(qk, shared.rotation)
         q, k = qk.transpose(1, 2).split((H, G), dim=1)  # (B, H, T, D), (B, G, T, D)
         if self.value_embedding is not None:
+            assert shared.tokens is not None, "value embeddings are looked up by token"
             v = v + self.value_embedding(shared.tokens)  # Zhou et al. 2024, modded-nanogpt
         v = v.view(B, T, G, D).transpose(1, 2)  # (B, G, T, D)
         if shared.cache is not None:

@@ -72,6 +72,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, shared: Shared) -> Tensor:
         if self.mix is not None:
+            assert shared.embedded is not None, "residual scalars mix the embeddings in"
             x = self.mix[0] * x + self.mix[1] * shared.embedded  # modded-nanogpt, nanochat
         x = x + self.attention(self.attention_norm(x), shared)
         x = x + self.feed_forward(self.feed_forward_norm(x))

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import torch
 
-from pipeline.graph.runner import _git_commit
+from pipeline.graph.runner import git_commit
 
 FIELDS = ("name", "value", "unit", "target", "met", "command", "commit", "machine", "date")
 HIGHER_IS_BETTER = ("x", "bits/byte saved", "steps down")
@@ -19,7 +19,7 @@ HIGHER_IS_BETTER = ("x", "bits/byte saved", "steps down")
 
 def record(found: dict[str, Any], command: str) -> dict[str, Any]:
     """What was found {name, value, unit, target, ...} with where and when; what it says itself stays as it is."""
-    here = {"command": command, "commit": _git_commit(), "machine": machine(), "date": today(), "met": met(found)}
+    here = {"command": command, "commit": git_commit(), "machine": machine(), "date": today(), "met": met(found)}
     return {**here, **found}
 
 

@@ -6,16 +6,17 @@ import difflib
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import ConfigError
-from pipeline.graph.config import Config
+from pipeline.graph.config import Config, Section
 
 MAX_BYTES = 1_000_000
 Location = tuple[str | int, ...]
+Kind = TypeVar("Kind", bound=Section)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -41,6 +42,11 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
 
     Raises ConfigError naming file, line and key for anything that is not understood.
     """
+    return load_section(path, Config, settings)
+
+
+def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> Kind:
+    """As `load_config`, for a file that holds another kind of named section; its name defaults to the file's."""
     text = _read(path)
     try:
         node = yaml.compose(text, _StrictLoader)
@@ -52,7 +58,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
     for setting in settings:
         _lay_over(values, setting)
     values.setdefault("name", path.stem)
-    return checked(values, str(path), node)
+    return _checked(kind, values, str(path), node)
 
 
 def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
@@ -64,15 +70,15 @@ def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Conf
         for part in sections:
             section = section.setdefault(part, {})
         section[name] = value
-    return checked(values, where)
+    return _checked(Config, values, where)
 
 
-def checked(values: dict[str, Any], where: str, node: Any = None) -> Config:
-    """A Config from plain values. Raises ConfigError with the first mistakes, and their lines if `node` knows them."""
+def _checked(kind: type[Kind], values: dict[str, Any], where: str, node: Any = None) -> Kind:
+    """A section from plain values. Raises ConfigError with the first mistakes and their lines."""
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        mistakes = [_describe(mistake, where, node) for mistake in error.errors()[:3]]
+        mistakes = [_describe(mistake, where, node, kind) for mistake in error.errors()[:3]]
         raise ConfigError(" ".join(mistakes), remedy="README.md lists the keys.") from None
 
 
@@ -119,14 +125,15 @@ def _lay_over(values: dict[str, Any], setting: str) -> None:
     section[path[-1]] = value
 
 
-def _describe(mistake: Any, where: str, node: Any) -> str:
+def _describe(mistake: Any, where: str, node: Any, kind: type[Section]) -> str:
     location = tuple(mistake["loc"])
     line = _line_of(node, location)
     place = f"{where}:{line}" if line else where
     name = ".".join(str(part) for part in location if not _is_branch(part)) or "the config"
     if mistake["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(location[-1]), _known_keys(location[:-1]), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(_known_keys(location[:-1]))}."
+        known = _known_keys(kind, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}."
         return f"{place}: unknown key {name}{hint}"
     return f"{place}: {name}: {mistake['msg'].removeprefix('Value error, ').rstrip('.')}."
 
@@ -156,8 +163,8 @@ def _child(node: Any, part: str | int) -> tuple[Any, int] | None:
     return None
 
 
-def _known_keys(location: Location) -> list[str]:
-    model: Any = Config
+def _known_keys(kind: type[Section], location: Location) -> list[str]:
+    model: Any = kind
     for part in location:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         if field is not None:

@@ -128,7 +128,7 @@ def _finish(stage: Stage, config: Config, fingerprint: str, work: Work) -> Manif
         peak_memory_bytes=counts.get("peak_memory_bytes", _peak_memory_bytes()),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions=installed_versions(),
-        git_commit=_git_commit(),
+        git_commit=git_commit(),
     )
     write_manifest(work.folder, manifest)
     size = readable_bytes(sum(entry.bytes for entry in manifest.files))
@@ -172,7 +172,7 @@ def _peak_memory_bytes() -> int:
     return 1024 * max(resource.getrusage(kind).ru_maxrss for kind in kinds)
 
 
-def _git_commit() -> str:
+def git_commit() -> str:
     """Commit of the checkout the code runs from, marked when it has local changes; "unknown" outside a checkout."""
     here = Path(__file__).parent
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

@@ -64,6 +64,7 @@ STAGES = (
         ("target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune"),
         sections("report", "model"),
         "pipeline.results.report:run",
+        version=2,
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)

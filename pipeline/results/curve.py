@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt.counts import flops_per_token
+from gpt.shape import GPTShape
 from pipeline.graph.work import Artifact
 from pipeline.results.arms import Arm, Trial, read_trial
-from pipeline.results.comparison import Losses, arm_loss, gain, text_draws
+from pipeline.results.comparison import Losses, text_draws
+from pipeline.results.units import BitsPerByte, as_json
 
 Floats = NDArray[np.float64]
 EXPONENTS = np.geomspace(0.02, 2.0, 120)
+WEIGHTS = "model.safetensors"
 FEWEST_POINTS = 4  # a law with three free numbers through three points says nothing
 
 
@@ -48,82 +51,82 @@ class Law:
         return float(self.floor + self.scale * (tokens / self.unit_tokens) ** -self.exponent)
 
 
-def points(pretrain: Artifact, finetune: Artifact, arm: Arm) -> list[Point]:
+def points(inputs: Mapping[str, Artifact], arms: Sequence[Arm]) -> list[Point]:
     """The branches in order of their tokens, and the whole pretraining last; empty without branches."""
-    found = []
-    for branch in pretrain.manifest.counts.get("branches", ()):
-        tuned = finetune.folder / "branches" / branch["branch"]
-        trials = [read_trial(path) for path in sorted(tuned.glob("trials/*/trial.json"))]
-        best = min((trial for trial in trials if trial.scorable), key=lambda trial: trial.best_selection_nats_per_token)
-        weights = pretrain.folder / "branches" / branch["branch"] / "model.safetensors"
-        found.append(Point(branch["tokens"], weights, best))
-    if not found:
+    if "finetune" not in inputs:
         return []
-    whole = Point(pretrain.manifest.counts["tokens"], pretrain.folder / "model.safetensors", arm.trials[0])
+    pretrain, finetune = inputs["pretrain"], inputs["finetune"]
+    branches = pretrain.manifest.counts.get("branches", ())
+    if not branches:
+        return []
+    found = [
+        Point(branch["tokens"], *_weights(pretrain.folder, finetune.folder, branch["branch"])) for branch in branches
+    ]
+    whole = Point(pretrain.manifest.counts["tokens"], pretrain.folder / WEIGHTS, arms[-1].trials[0])
     return [*found, whole]
+
+
+def _weights(pretrain: Path, finetune: Path, branch: str) -> tuple[Path, Trial]:
+    trials = [read_trial(path) for path in sorted((finetune / "branches" / branch).glob("trials/*/trial.json"))]
+    best = min((trial for trial in trials if trial.scorable), key=lambda trial: trial.best_selection_nats_per_token)
+    return pretrain / "branches" / branch / WEIGHTS, best
 
 
 def curve_section(
     found: Sequence[Point],
     losses: Mapping[Path, Losses],
     scratch: Losses,
-    arm: Arm,
-    shape: Any,
-    finetune: Mapping[str, Any],
-    seed_deviation: float,
-    *,
-    factor: float,
-    resamples: int,
-    seed: int,
+    finetune: Losses,
+    shape: GPTShape,
+    batch_tokens: int,
+    bits: BitsPerByte,
 ) -> dict[str, Any] | None:
-    """The report's `curve`: its points and the law through them, in bits per byte; `factor` is one nat per token.
+    """The report's `curve`: its points and the law through them, in bits per byte; None without branches.
 
-    `losses` holds one seed's losses by file; `seed_deviation` the spread of one seed in nats per token.
+    `losses` holds one seed's losses by file; `finetune` those of all seeds of the whole pretraining, whose spread is
+    taken for that of each point; `batch_tokens` are those of finetuning.
     """
     if not found:
         return None
-    flops, batch = flops_per_token(shape), finetune["batch_tokens"]
     sides = [losses[point.finetuned.best] for point in found]
-    shown = []
-    for point, side in zip(found, sides, strict=True):
-        values = {
-            "finetune": arm_loss(side, resamples=resamples, seed=seed),
-            "zero_shot": arm_loss(losses[point.pretrained], resamples=resamples, seed=seed),
-            "gain": gain(scratch, side, resamples=resamples, seed=seed),
+    flops = flops_per_token(shape)
+    shown = [
+        {
+            "tokens": point.tokens,
+            "flops": flops * (point.tokens + point.finetuned.steps * batch_tokens),
+            "learning_rate": point.finetuned.learning_rate,
+            "best_step": point.finetuned.best_step,
+            "finetune": as_json(bits.loss(side)),
+            "zero_shot": as_json(bits.loss(losses[point.pretrained])),
+            "gain": as_json(bits.saved(scratch, side)),
         }
-        scaled = {name: value.scaled(factor) for name, value in values.items()}
-        shown.append(
-            {
-                "tokens": point.tokens,
-                "flops": flops * (point.tokens + point.finetuned.steps * batch),
-                "learning_rate": point.finetuned.learning_rate,
-                "best_step": point.finetuned.best_step,
-                **{name: {"mean": one.mean, "ci95": [one.low, one.high]} for name, one in scaled.items()},
-            }
-        )
+        for point, side in zip(found, sides, strict=True)
+    ]
+    per_seed = finetune.per_seed()
+    deviation = float(per_seed.std(ddof=1)) if len(per_seed) > 1 else 0.0
     tokens = np.array([point.tokens for point in found], np.float64)
-    law = _law_section(tokens, sides, seed_deviation, factor=factor, resamples=resamples, seed=seed)
-    return {"points": shown, "law": law}
+    return {"points": shown, "law": law_section(tokens, sides, deviation, bits)}
 
 
-def _law_section(
-    tokens: Floats, sides: Sequence[Losses], seed_deviation: float, *, factor: float, resamples: int, seed: int
+def law_section(
+    tokens: Floats, sides: Sequence[Losses], seed_deviation: float, bits: BitsPerByte
 ) -> dict[str, Any] | None:
+    """The law through the losses at these tokens, and where twice the most of them would lead; None for few points."""
     if len(tokens) < FEWEST_POINTS:
         return None
-    means = np.array([side.per_seed().mean() for side in sides]) * factor
+    means = np.array([side.per_seed().mean() for side in sides]) * bits.factor
     (law,) = fitted(tokens, means[None])
-    rng = np.random.default_rng(seed)
-    draws = text_draws(sides, resamples=resamples, rng=rng)
-    draws = (draws + rng.normal(scale=seed_deviation, size=draws.shape)) * factor
-    laws = fitted(tokens, draws)
+    rng = np.random.default_rng(bits.seed)
+    draws = text_draws(sides, resamples=bits.resamples, rng=rng)
+    laws = fitted(tokens, (draws + rng.normal(scale=seed_deviation, size=draws.shape)) * bits.factor)
     last, doubled = tokens[-1], 2 * tokens[-1]
+    residuals = [law.at(at) - mean for at, mean in zip(tokens, means, strict=True)]
     return {
         "floor": law.floor,
         "scale": law.scale,
         "exponent": _with_interval(law.exponent, [one.exponent for one in laws]),
         "unit_tokens": law.unit_tokens,
-        "residual": float(np.sqrt(np.mean([(law.at(at) - mean) ** 2 for at, mean in zip(tokens, means, strict=True)]))),
+        "largest_residual": float(np.abs(residuals).max()),
         "next_doubling": {
             "tokens": int(doubled),
             "finetune": _with_interval(law.at(doubled), [one.at(doubled) for one in laws]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,11 @@ class Weights:
     best: tuple[Path, ...]
     last: tuple[Path, ...]
 
+    @property
+    def files(self) -> dict[Path, Path]:
+        """Weights to score -> shape of their model."""
+        return dict.fromkeys((*self.best, *self.last), self.model_json)
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -67,22 +72,29 @@ class Scores:
     best: Losses
     last: Losses
 
+    @classmethod
+    def of(cls, weights: Weights, losses: Mapping[Path, Losses]) -> Scores:
+        return cls(stacked(losses, weights.best), stacked(losses, weights.last))
 
-def score_arms(
-    arms: Mapping[str, Weights], windows: Windows, device: torch.device, progress: Progress
-) -> dict[str, Scores]:
-    """What every arm loses on the same windows. Weights that are both best and last are scored once."""
-    files = {file: arm.model_json for arm in arms.values() for file in (*arm.best, *arm.last)}
-    rows: dict[Path, NDArray[np.float64]] = {}
+
+def score_files(
+    files: Mapping[Path, Path], windows: Windows, device: torch.device, progress: Progress
+) -> dict[Path, Losses]:
+    """What each file of weights loses on the windows, as one seed; `files` maps it to the shape of its model."""
+    found = {}
     with progress.task("scoring the validation text", windows.num_tokens * len(files), "tokens") as task:
         for file, model_json in files.items():
             model = load_model(file, model_json, device)
-            rows[file], counts = score_windows(model, windows.inputs, windows.targets, device)
+            nats, counts = score_windows(model, windows.inputs, windows.targets, device)
+            found[file] = Losses(nats[None], counts)
             task.advance(windows.num_tokens)
-    return {
-        name: Scores(*(Losses(np.stack([rows[file] for file in kept]), counts) for kept in (arm.best, arm.last)))
-        for name, arm in arms.items()
-    }
+    return found
+
+
+def stacked(losses: Mapping[Path, Losses], files: Sequence[Path]) -> Losses:
+    """The losses of some files as the seeds of one arm."""
+    rows = [losses[file] for file in files]
+    return Losses(np.concatenate([row.nats for row in rows]), rows[0].tokens)
 
 
 @contextmanager

@@ -26,12 +26,15 @@ from pipeline.graph.manifest import write_atomically
 from pipeline.graph.work import Work
 from pipeline.results import page, plots
 from pipeline.results.arms import Arm, read_arm
-from pipeline.results.comparison import Estimate, arm_loss, block_windows, gain
+from pipeline.results.comparison import Estimate, Losses, arm_loss, block_windows, gain
 from pipeline.results.controls import controls
-from pipeline.results.evaluation import Scores, Weights, fixed_threads, score_arms, windows_of
+from pipeline.results.curve import Point, curve_section, points
+from pipeline.results.evaluation import Scores, Weights, fixed_threads, score_files, windows_of
 from pipeline.results.figures import drawings
 from pipeline.results.gap import pretraining_gap
+from pipeline.results.leak import leak_files, leak_section
 from pipeline.results.references import references
+from pipeline.results.rivals import rival_section, rivals_in
 from pipeline.results.samples import continued
 from pipeline.results.sections import (
     Inputs,
@@ -41,6 +44,7 @@ from pipeline.results.sections import (
     provenance_section,
     target_section,
 )
+from pipeline.results.units import BitsPerByte
 from pipeline.results.verdict import caveats, headline, methods
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 from pipeline.training.weights import load_model, load_shape
@@ -52,8 +56,8 @@ Units = Mapping[str, float]
 
 def run(work: Work) -> dict[str, Any]:
     """Score the arms, compare them, write the report. Raises DataError if an artifact is damaged."""
-    for name, artifact in work.inputs.items():
-        if name != "corpus":  # read for its counts alone, and the largest by far
+    for artifact in work.inputs.values():
+        if artifact.stage != "corpus":  # read for its counts alone, and the largest by far
             artifact.checked()
     arms = [read_arm(work.inputs[name]) for name in ("scratch", "finetune") if name in work.inputs]
     with fixed_threads(work.launch.threads or work.workers):
@@ -71,9 +75,16 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     context = load_shape(arms[0].model_json).context
     shard = inputs["shards"].folder / "target" / "validation.arrow"
     windows = windows_of(shard, tokenizer_sha256=tokenizer.sha256, context=context, stride=settings.stride)
-    weights = _weights(arms, inputs)
-    scores = score_arms(weights, windows, device, work.progress)
+    weights, stops, rivals = _weights(arms, inputs), points(inputs, arms), rivals_in(inputs, windows, settings.stride)
+    files = {file: shape for arm in weights.values() for file, shape in arm.files.items()} | leak_files(inputs)
+    files |= {file: arms[-1].model_json for stop in stops for file in (stop.pretrained, stop.finetuned.best)}
+    losses = score_files(files, windows, device, work.progress)
+    for rival in rivals:
+        losses |= score_files(rival.files, rival.windows, device, work.progress)
+    scores = {name: Scores.of(arm, losses) for name, arm in weights.items()}
+    finetune = scores["finetune"].best if "finetune" in scores else None
     target = target_section(inputs, windows.num_tokens)
+    bits = BitsPerByte.of(windows.num_tokens, target["val_bytes"], resamples=settings.resamples, seed=settings.seed)
     pretrain = _pretrain(inputs, tokenizer, device, settings)
     imported = imported_section(inputs)
     max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
@@ -84,6 +95,12 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
         "arms": _arms(arms, weights, scores, _units(target), settings),
         "gain": _gain(scores, _units(target), settings),
         "references": references(target),
+        "rivals": [
+            rival_section(rival, losses, settings.rivals[rival.name], finetune, bits, target["val_bytes"])
+            for rival in rivals
+        ],
+        "curve": _curve(inputs, arms, stops, losses, scores, bits),
+        "leak": finetune and leak_section(inputs, losses, scores["scratch"].best, finetune, bits),
         "pretrain": pretrain,
         "imported": imported,
         "contamination": contamination_section(inputs),
@@ -99,6 +116,21 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
         "samples": _samples(arms, tokenizer, device, settings),
         "methods": methods(len(windows.inputs), block_windows(len(windows.inputs)), settings.resamples),
     }
+
+
+def _curve(
+    inputs: Inputs,
+    arms: Sequence[Arm],
+    stops: Sequence[Point],
+    losses: Mapping[Path, Losses],
+    scores: Mapping[str, Scores],
+    bits: BitsPerByte,
+) -> dict[str, Any] | None:
+    if not stops:
+        return None
+    batch_tokens = inputs["finetune"].manifest.config["finetune"]["batch_tokens"]
+    shape = load_shape(arms[-1].model_json)
+    return curve_section(stops, losses, scores["scratch"].best, scores["finetune"].best, shape, batch_tokens, bits)
 
 
 def _weights(arms: Sequence[Arm], inputs: Inputs) -> dict[str, Weights]:

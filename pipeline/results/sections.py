@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.graph.manifest import installed_versions
-from pipeline.graph.stages import identity
+from pipeline.graph.stages import NAMES, identity
 from pipeline.graph.work import Artifact
 
 Inputs = Mapping[str, Artifact]
@@ -55,7 +55,8 @@ def provenance_section(inputs: Inputs, own_slice: Mapping[str, Any]) -> dict[str
     """What made these numbers: config, fingerprints, versions, code, sources. Variables in paths stay unexpanded."""
     manifests = {name: artifact.manifest for name, artifact in inputs.items()}
     config: dict[str, Any] = {"name": manifests["scratch"].run}
-    for sections in (*(manifest.config for manifest in manifests.values()), identity(own_slice)):
+    own = [manifest.config for name, manifest in manifests.items() if name in NAMES]
+    for sections in (*own, identity(own_slice)):
         config |= {name: section for name, section in sections.items() if name != "weights"}
     corpus = manifests["corpus"].counts["sources"] if "corpus" in manifests else []
     fields = ("name", "license", "revision", "documents", "bytes")

@@ -9,21 +9,21 @@ missed stands in the results as missed.
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
+from pipeline.experiments.records import FIELDS, HIGHER_IS_BETTER, record
 
 RESULTS = Path("docs/results")
-PROGRAMS = ("tests.bench.bench_training", "tests.bench.bench_encoding", "tests.bench.published")
-HIGHER_IS_BETTER = ("x", "bits/byte saved")
-FIELDS = ("name", "value", "unit", "target", "met", "command", "commit", "machine", "date")
+PROGRAMS = (
+    "tests.bench.bench_training",
+    "tests.bench.bench_attention",
+    "tests.bench.bench_encoding",
+    "tests.bench.published",
+)
 
 
 def main() -> None:
@@ -41,23 +41,7 @@ def measured(program: str) -> Iterator[dict[str, Any]]:
     command = f"python -m {program}"
     lines = subprocess.run([sys.executable, "-m", program], check=True, stdout=subprocess.PIPE, text=True).stdout
     for line in lines.splitlines():
-        found = json.loads(line)
-        yield {
-            "command": command,
-            "commit": commit(),
-            "machine": machine(),
-            "date": today(),
-            **found,
-            "met": met(found),
-        }
-
-
-def met(record: dict[str, Any]) -> bool | None:
-    """Whether a record reached its target: at least that for a ratio, at most that for a loss or a duration."""
-    value, target = record["value"], record["target"]
-    if target is None:
-        return None
-    return bool(value >= target if record["unit"] in HIGHER_IS_BETTER else value <= target)
+        yield record(json.loads(line), command)
 
 
 def as_page(records: list[dict[str, Any]]) -> str:
@@ -94,24 +78,6 @@ def detail(record: dict[str, Any]) -> str:
 
 def _plain(value: object) -> str:
     return " and ".join(f"{item:,}" for item in value) if isinstance(value, list) else str(value)
-
-
-def commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def machine() -> str:
-    """Processor, cores and memory, and the GPU if there is one."""
-    names = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    parts = [f"{len(names)} x {names[0]}", f"{psutil.virtual_memory().total / 2**30:.0f} GiB", platform.system()]
-    return ", ".join(parts + ([torch.cuda.get_device_name()] if torch.cuda.is_available() else []))
-
-
-def today() -> str:
-    return datetime.now(timezone.utc).date().isoformat()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt.attention import Shared
 from gpt.model import GPT, Cache, FeedForward, GPTShape, ShapeError
 
 TINY = GPTShape(vocab_size=17, layers=2, width=16, heads=4, context=8)
@@ -81,7 +80,7 @@ def test_all_heads_at_once_equal_a_list_of_single_heads() -> None:
 
     x = torch.randn(3, 8, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     at_once, one_by_one = x.clone().requires_grad_(), x.clone().requires_grad_()
-    fused = attention(at_once, Shared(tokens=torch.zeros(3, 8, dtype=torch.int64), embedded=at_once))
+    fused = attention(at_once)
     listed = output(torch.cat([head(one_by_one) for head in heads], dim=-1))
     torch.testing.assert_close(fused, listed)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.results.comparison import Losses, text_draws
-from pipeline.results.curve import Law, _law_section, fitted
+from pipeline.results.curve import Law, fitted, law_section
+from pipeline.results.units import BitsPerByte
 
 TOKENS = np.array([1e6, 2e6, 4e6, 8e6, 16e6, 32e6])
 
@@ -44,7 +45,7 @@ def test_interval_of_the_next_doubling_covers_it_as_often_as_it_claims() -> None
     covered = []
     for number in range(60):
         found = sides(law_losses(2.0, 0.5, 0.3), rng, seed_deviation=0.01)
-        section = _law_section(TOKENS, found, 0.01, factor=1.0, resamples=100, seed=number)
+        section = law_section(TOKENS, found, 0.01, BitsPerByte(1.0, resamples=100, seed=number))
         assert section is not None
         low, high = section["next_doubling"]["finetune"]["ci95"]
         covered.append(low <= truth <= high)
@@ -53,7 +54,7 @@ def test_interval_of_the_next_doubling_covers_it_as_often_as_it_claims() -> None
 
 def test_three_points_make_no_law() -> None:
     found = sides(np.array([3.0, 2.5, 2.2]), np.random.default_rng(0), 0.0)
-    assert _law_section(TOKENS[:3], found, 0.0, factor=1.0, resamples=10, seed=0) is None
+    assert law_section(TOKENS[:3], found, 0.0, BitsPerByte(1.0, resamples=10, seed=0)) is None
 
 
 def test_resampled_texts_are_the_same_for_all_sides() -> None:

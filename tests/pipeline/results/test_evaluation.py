@@ -10,7 +10,7 @@ import torch
 from gpt.model import GPT, IGNORED, GPTShape
 from pipeline.graph.progress import Progress
 from pipeline.results import evaluation
-from pipeline.results.evaluation import Weights, fixed_threads, score_arms, score_windows, windows_of
+from pipeline.results.evaluation import Scores, Weights, fixed_threads, score_files, score_windows, windows_of
 from pipeline.tokens.tokenizer import load_tokenizer
 
 
@@ -56,10 +56,10 @@ def test_weights_that_are_best_and_last_are_scored_once(finished: Any, monkeypat
     original = evaluation.load_model
     monkeypatch.setattr(evaluation, "load_model", lambda path, *rest: loaded.append(path) or original(path, *rest))
     files = (folder / "model.safetensors",)
-    arms = {"zero_shot": Weights(folder / "model.json", best=files, last=files)}
-    scores = score_arms(arms, windows, torch.device("cpu"), Progress("report"))
+    weights = Weights(folder / "model.json", best=files, last=files)
+    scores = Scores.of(weights, score_files(weights.files, windows, torch.device("cpu"), Progress("report")))
     assert loaded == list(files)
-    assert np.array_equal(scores["zero_shot"].best.nats, scores["zero_shot"].last.nats)
+    assert np.array_equal(scores.best.nats, scores.last.nats)
 
 
 def test_thread_count_is_put_back() -> None:
