@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test test-tools check bench lecture clean
+.PHONY: help install demo test test-tools eval-harness check bench lecture clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -27,6 +27,11 @@ test: install
 test-tools:
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends chromium openssh-client openssh-server pdsh iproute2
+
+## make eval-harness the lm-evaluation-harness into .venv, and its test
+eval-harness: install
+	$(BIN)/python -m pip install --quiet --editable '.[harness]'
+	$(BIN)/python -m pytest tests/pipeline/exchange/test_harness.py
 
 ## make check        static checks: ruff, mypy, import-linter, typos
 check: install

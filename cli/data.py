@@ -35,15 +35,15 @@ def show(
 
     Example: folio data show configs/demo.yaml --step 100 --rank 0
     """
-    from pipeline.graph.stages import fingerprints
+    from pipeline.graph.stages import fingerprints, has_corpus
     from pipeline.graph.store import Store
     from pipeline.training.lookup import spans_of_step
     from pipeline.training.preflight import num_ranks
 
     checked = config_of(config, settings)
     found = fingerprints(checked)
-    if "pretrain" not in found:
-        raise ConfigError(f"{config} has no corpus, so nothing is pretrained.", remedy="Give corpus.sources.")
+    if not has_corpus(checked):
+        raise ConfigError(f"{config} has no corpus, so nothing is pretrained here.", remedy="Give corpus.sources.")
     store = Store.from_environment()
     finished = store.finished("pretrain", found["pretrain"])
     ranks = finished.manifest.counts["world_size"] if finished else num_ranks(checked.launch)

@@ -9,7 +9,9 @@ import typer
 
 
 def add_to(app: typer.Typer) -> None:
-    app.command()(sample)
+    for command in (sample, export):
+        app.command()(command)
+    app.command(name="import")(import_)
 
 
 def sample(
@@ -32,3 +34,43 @@ def sample(
     model, tokenizer = open_model(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
     choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     typer.echo(continued(model, tokenizer, prompt, tokens, seed=seed, **choices))
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file, or the artifact of a training stage.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder to write.")],
+    text: Annotated[Path | None, typer.Option(help="Compare on this text; default the run's validation text.")] = None,
+) -> None:
+    """Write a model in the Hugging Face layout, with its tokenizer.
+
+    It becomes a GPT-2, a Llama or a Qwen3; a model that is none of them is refused. Before it is done, the folder is
+    loaded with `transformers` and must give the same token ids, logits, greedy text and bits per byte.
+
+    Example: folio export artifacts/finetune-0123456789ab shakespeare-model
+    """
+    from pipeline.exchange.export import export as write
+    from pipeline.graph.runner import environment_faults
+
+    with environment_faults(folder, remedy="Give a DIR that can be written."):
+        made = write(checkpoint, folder, text)
+    typer.echo(f"{made.parity.table()}\n{folder}: {made.architecture}")
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="FOLDER", help="GPT-2 as `transformers` saves it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New folder to write.")],
+    text: Annotated[Path | None, typer.Option(help="Compare on this text; default one that is installed.")] = None,
+) -> None:
+    """Read GPT-2's weights and tokenizer from a local folder.
+
+    The new folder holds model.safetensors, model.json and tokenizer.json, and must give the logits that `transformers`
+    gives before the command is done. To finetune GPT-2, name FOLDER itself as `pretrained` in a config.
+
+    Example: folio import models/gpt2 imported
+    """
+    from pipeline.exchange.importing import import_folder
+    from pipeline.graph.runner import environment_faults
+
+    with environment_faults(folder, remedy="Give a DIR that can be written."):
+        parity = import_folder(source, folder, text)
+    typer.echo(f"{parity.table()}\n{folder}")

@@ -111,6 +111,13 @@ class Tokenizer(Section):
     seed: Count = 0
 
 
+class Pretrained(Section):
+    """Weights and tokenizer of somebody else's GPT-2, in place of a corpus, a tokenizer and pretraining."""
+
+    path: str  # a local folder as `transformers` saves it
+    sha256: str | None = None  # of its model.safetensors: another file is refused
+
+
 class Shards(Section):
     shard_bytes: Bytes = 64_000_000
 
@@ -251,6 +258,7 @@ class Config(Section):
     target: Target = Target(name="tiny-shakespeare")
     corpus: Corpus = Corpus()
     tokenizer: Tokenizer = Tokenizer()
+    pretrained: Pretrained | None = None
     shards: Shards = Shards()
     model: Model = Model()
     pretrain: Pretrain = Pretrain()
@@ -260,3 +268,9 @@ class Config(Section):
     ablation: Ablation = Ablation()
     launch: Launch = Launch()
     deepspeed: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_origin_of_weights(self) -> Config:
+        if self.pretrained and (self.corpus.sources or self.corpus.fallback):
+            raise ValueError("give either a corpus to pretrain on or pretrained weights, not both")
+        return self

@@ -22,7 +22,10 @@ from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
+IMPORTED_VOCABULARY = 50_257  # of GPT-2
+IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
+WEIGHT_BYTES = 4  # per parameter
 CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
 EFFICIENCY = 0.6  # of a large matrix product that training reaches; measured on two cores in docs/results/bench.md
 ZERO_STAGES = (0, 1, 2, 3)
@@ -57,7 +60,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
         tokens, trials = tokens * (trials + more) // trials, trials + more
     parameters = num_parameters(shape)
     kept = settings.keep_checkpoints * CHECKPOINT_BYTES * parameters
-    weights = 4 * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)
+    weights = WEIGHT_BYTES * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)
     return Need(
         parameters=parameters,
         tokens=tokens,

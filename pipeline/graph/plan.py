@@ -73,7 +73,8 @@ def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
     """The model, with the vocabulary of the finished tokenizer or else the expected one."""
     tokenizer = store.finished("tokenizer", found["tokenizer"])
     counts = tokenizer.manifest.counts if tokenizer else {}
-    return config.model.shape(counts.get("vocab_size", forecast.vocabulary(config.tokenizer)))
+    expected = forecast.IMPORTED_VOCABULARY if config.pretrained else forecast.vocabulary(config.tokenizer)
+    return config.model.shape(counts.get("vocab_size", expected))
 
 
 @cache
@@ -91,6 +92,9 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int, 
         return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
     reason = _why(node, store, found)
     state = "stale" if reason else "will run"
+    if not stage.trains and stage.name == "pretrain":
+        size = forecast.WEIGHT_BYTES * num_parameters(shape)
+        return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
     if not stage.trains:
         seconds, disk = _text_need(stage.name, config)
         return StagePlan(node.name, state, reason, folder, seconds, disk)

@@ -147,7 +147,7 @@ def expanded(value: Any) -> Any:
 
 
 @contextmanager
-def environment_faults(folder: Path) -> Iterator[None]:
+def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.") -> Iterator[None]:
     """Say in one line what the machine refused, instead of a traceback."""
     try:
         yield
@@ -159,7 +159,7 @@ def environment_faults(folder: Path) -> Iterator[None]:
                 f"No space left for {where} ({free} free).", remedy="Make room, run again."
             ) from error
         if error.errno in NO_ACCESS:
-            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy="Give a writable FOLIO_STORE.") from error
+            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=remedy) from error
         raise
 
 

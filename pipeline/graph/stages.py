@@ -68,6 +68,17 @@ STAGES = (
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)
+# What takes their place in a run whose weights are imported; there is no corpus then.
+IMPORTED = (
+    Stage("tokenizer", (), sections("pretrained"), "pipeline.exchange.stages:take_tokenizer"),
+    Stage(
+        "pretrain",
+        ("target", "tokenizer", "shards"),
+        sections("model", "pretrained"),
+        "pipeline.exchange.stages:take_weights",
+        pretrains=True,
+    ),
+)
 
 
 LEAK = "leak."  # prefix of the names of what the leak ablation does again
@@ -125,18 +136,20 @@ def _rival(name: str, config: Config, nodes: Sequence[Node]) -> list[Node]:
     other = with_changes(config, {**first, **changes}, where).model_copy(update={"name": f"{config.name}.{name}"})
     if other.tokenizer == config.tokenizer:
         return _again(f"{name}.", ("scratch",), other, nodes)
-    alone = other.model_copy(update={"corpus": other.corpus.model_copy(update={"sources": (), "fallback": False})})
+    no_corpus = other.corpus.model_copy(update={"sources": (), "fallback": False})
+    alone = other.model_copy(update={"corpus": no_corpus, "pretrained": None})
     return _again(f"{name}.", ("tokenizer", "shards", "scratch"), alone, nodes)
 
 
 def _again(prefix: str, names: Sequence[str], config: Config, nodes: Sequence[Node]) -> list[Node]:
     """The nodes of these names under another config, reading each other where they can."""
+    stages = {stage.name: stage for stage in stages_of(config)}  # its own: a rival's tokenizer is never an imported one
     return [
         Node(
             prefix + node.name,
-            node.stage,
+            stages[node.name],
             config,
-            {name: prefix + name if name in names else name for name in inputs_of(node.stage, config)},
+            {name: prefix + name if name in names else name for name in inputs_of(stages[node.name], config)},
         )
         for node in nodes
         if node.name in names
@@ -144,7 +157,10 @@ def _again(prefix: str, names: Sequence[str], config: Config, nodes: Sequence[No
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of a run, in order. Without a corpus (the lecture's runs) nothing is pretrained or finetuned."""
+    """The stages of a run, in order. Without a corpus or imported weights nothing is pretrained or finetuned."""
+    if config.pretrained is not None:
+        imported = {stage.name: stage for stage in IMPORTED}
+        return tuple(imported.get(stage.name, stage) for stage in STAGES if stage.name != "corpus")
     return STAGES if has_corpus(config) else tuple(stage for stage in STAGES if not stage.pretrains)
 
 

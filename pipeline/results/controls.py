@@ -32,12 +32,15 @@ def controls(inputs: Inputs, arms: Sequence[Arm], tokenizer: Tokenizer) -> dict[
 
 
 def _comparison_controls(inputs: Inputs, arms: Sequence[Arm]) -> dict[str, bool]:
-    return {
+    found = {
         "same_grid_size": len({len(arm.grid) for arm in arms}) == 1,
         "same_number_of_seeds": len({len(arm.trials) for arm in arms}) == 1,
         "finetuned_from_this_pretraining": _same_input("pretrain", [inputs["finetune"]], inputs),
-        "no_validation_ngrams_in_shards": inputs["shards"].manifest.counts.get("val_ngrams_left_in_shards") == 0,
     }
+    if "corpus" in inputs:
+        left = inputs["shards"].manifest.counts.get("val_ngrams_left_in_shards")
+        found["no_validation_ngrams_in_shards"] = left == 0
+    return found
 
 
 def _same_input(stage: str, readers: Sequence[Artifact], inputs: Inputs) -> bool:

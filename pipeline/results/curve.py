@@ -57,11 +57,13 @@ def points(inputs: Mapping[str, Artifact], arms: Sequence[Arm]) -> list[Point]:
         return []
     pretrain, finetune = inputs["pretrain"], inputs["finetune"]
     branches = pretrain.manifest.counts.get("branches", ())
+    if not branches:
+        return []
     found = [
         Point(branch["tokens"], *_weights(pretrain.folder, finetune.folder, branch["branch"])) for branch in branches
     ]
     whole = Point(pretrain.manifest.counts["tokens"], pretrain.folder / WEIGHTS, arms[-1].trials[0])
-    return [*found, whole] if found else []
+    return [*found, whole]
 
 
 def _weights(pretrain: Path, finetune: Path, branch: str) -> tuple[Path, Trial]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gpt.model import GPT, IGNORED
 from pipeline.graph.progress import Progress
@@ -111,8 +112,13 @@ def fixed_threads(threads: int) -> Iterator[None]:
 def _nats(
     model: GPT, inputs: NDArray[np.int64], targets: NDArray[np.int64], device: torch.device | str
 ) -> NDArray[np.float64]:
-    logits = model(torch.from_numpy(inputs).to(device)).float()  # (B, T, V)
-    wanted = torch.from_numpy(targets).to(device)
-    losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
-    per_window: NDArray[np.float64] = losses.view_as(wanted).cpu().double().sum(dim=1).numpy()
+    return nats_of_windows(model(torch.from_numpy(inputs).to(device)), torch.from_numpy(targets).to(device))
+
+
+def nats_of_windows(logits: Tensor, targets: Tensor) -> NDArray[np.float64]:
+    """Nats lost in each window, (B,), of logits (B, T, V) and targets (B, T): float32 per token, summed in float64."""
+    losses = F.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    ).view_as(targets)
+    per_window: NDArray[np.float64] = losses.cpu().double().sum(dim=1).numpy()
     return per_window

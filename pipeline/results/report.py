@@ -36,7 +36,14 @@ from pipeline.results.leak import leak_files, leak_section
 from pipeline.results.references import references
 from pipeline.results.rivals import Rival, rival_section, rivals_in
 from pipeline.results.samples import continued
-from pipeline.results.sections import Inputs, contamination_section, cost_section, provenance_section, target_section
+from pipeline.results.sections import (
+    Inputs,
+    contamination_section,
+    cost_section,
+    imported_section,
+    provenance_section,
+    target_section,
+)
 from pipeline.results.units import BitsPerByte
 from pipeline.results.verdict import caveats, further_methods, headline, methods, rival_caveats
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -77,10 +84,12 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     scores = {name: Scores.of(arm, losses) for name, arm in weights.items()}
     target = target_section(inputs, windows.num_tokens)
     pretrain = _pretrain(inputs, tokenizer, device, settings)
+    imported = imported_section(inputs)
     max_steps = {arm.name: inputs[arm.name].manifest.config[arm.name]["max_steps"] for arm in arms}
     found = _arms(arms, weights, scores, _units(target), settings)
     beyond = _beyond(inputs, arms, stops, rivals, losses, scores, target, settings)
-    doubts = caveats(arms, max_steps, gap_measured=pretrain is not None or len(arms) == 1)
+    measured = pretrain is not None or "corpus" not in inputs
+    doubts = caveats(arms, max_steps, gap_measured=measured, imported=imported is not None)
     return {
         "format": FORMAT,
         "run": inputs["scratch"].manifest.run,
@@ -90,6 +99,7 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
         "references": references(target),
         **beyond,
         "pretrain": pretrain,
+        "imported": imported,
         "contamination": contamination_section(inputs),
         "controls": controls(inputs, arms, tokenizer) | {"same_windows": _same_windows(scores)},
         "caveats": rival_caveats(beyond["rivals"], found["scratch"]["val_bits_per_byte"]["mean"]) + doubts,
@@ -196,7 +206,7 @@ def _same_windows(scores: Mapping[str, Scores]) -> bool:
 
 
 def _pretrain(inputs: Inputs, tokenizer: Tokenizer, device: torch.device, settings: Report) -> dict[str, Any] | None:
-    if "pretrain" not in inputs:
+    if "corpus" not in inputs:
         return None
     pretrain, shards = inputs["pretrain"], inputs["shards"]
     return pretraining_gap(pretrain, shards, tokenizer.sha256, device, resamples=settings.resamples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,8 +12,8 @@ import torch
 from gpt.model import GPT
 from gpt.sampling import generate
 from pipeline.errors import DataError
-from pipeline.graph.manifest import MANIFEST, read_manifest
-from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
+from pipeline.graph.manifest import MANIFEST, Manifest, read_manifest
+from pipeline.tokens.tokenizer import FILE, Tokenizer, load_tokenizer
 from pipeline.training.weights import SHAPE, load_model
 
 
@@ -27,16 +28,39 @@ def continued(
     return tokenizer.decode(tokens[0, 1:].cpu().numpy())
 
 
-def open_model(path: Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
-    """The model and tokenizer of a weights file, or of a pretrain, scratch or finetune artifact (its best trial).
+@dataclass(frozen=True)
+class Place:
+    """Where a trained model lies: its weights, its shape, its tokenizer's folder, and the artifact it is part of."""
 
-    Raises DataError if the path holds no weights or its tokenizer is not in the store.
-    """
-    weights = _weights(path)
-    artifact = _artifact_of(weights)
-    fingerprint = read_manifest(artifact).inputs["tokenizer"]
-    tokenizer = load_tokenizer(artifact.parent / f"tokenizer-{fingerprint[:12]}")
-    return load_model(weights, artifact / SHAPE, device), tokenizer
+    weights: Path
+    shape: Path
+    tokenizer: Path
+    artifact: Path | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Place:
+        """Where the model of a path lies: a weights file, a training stage's artifact (its best trial), or an import.
+
+        Raises DataError if the path holds no weights, or weights that nothing says the shape and tokenizer of.
+        """
+        weights = _weights(path)
+        if (weights.parent / FILE).is_file():
+            return cls(weights, weights.parent / SHAPE, weights.parent)
+        artifact = _artifact_of(weights)
+        tokenizer = sibling(artifact, read_manifest(artifact), "tokenizer")
+        return cls(weights, artifact / SHAPE, tokenizer, artifact)
+
+
+def sibling(artifact: Path, manifest: Manifest, stage: str) -> Path:
+    """The folder of the artifact that this one was made from, in the same store."""
+    return artifact.parent / f"{stage}-{manifest.inputs[stage][:12]}"
+
+
+def open_model(path: Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
+    """The model at `Place.of(path)` and its tokenizer. Raises DataError if any of it is missing or damaged."""
+    place = Place.of(path)
+    tokenizer = load_tokenizer(place.tokenizer)
+    return load_model(place.weights, place.shape, device), tokenizer
 
 
 def _weights(path: Path) -> Path:

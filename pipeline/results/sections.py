@@ -32,6 +32,12 @@ def contamination_section(inputs: Inputs) -> dict[str, Any] | None:
     }
 
 
+def imported_section(inputs: Inputs) -> dict[str, Any] | None:
+    """The sha256 of each file that the pretrained weights were read from; None if they were trained here, or not."""
+    counts = inputs["pretrain"].manifest.counts if "pretrain" in inputs else {}
+    return {"files": counts["imported_files"]} if "imported_files" in counts else None
+
+
 def cost_section(inputs: Inputs) -> dict[str, Any]:
     """What each stage took, from its receipt; rank_seconds is wall time times ranks, ranks those of its last start."""
     return {

@@ -77,13 +77,19 @@ def alarms(report: Report) -> list[str]:
         found.append(
             f"{left:,} n-grams of the validation text are still in the training shards; the gain may be memory."
         )
+    if report.get("imported"):
+        found.append(
+            "The pretrained weights are somebody else's; whether they have seen the validation text is unknown."
+        )
     failed = [name.replace("_", " ") for name, held in report["controls"].items() if not held]
     if failed:
         found.append(f"Controls that did not hold: {', '.join(failed)}.")
     return found
 
 
-def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: bool = True) -> list[str]:
+def caveats(
+    arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: bool = True, imported: bool = False
+) -> list[str]:
     """What limits the answer, found in how the arms were trained. `max_steps` by arm name."""
     found = []
     for arm in arms:
@@ -104,6 +110,11 @@ def caveats(arms: Sequence[Arm], max_steps: Mapping[str, int], gap_measured: boo
             found.append(f"{arm.name}: one seed; its interval holds the text's uncertainty but not the training's.")
     if len(arms) > 1:
         found.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
+    if imported:
+        found.append(
+            "The pretrained weights were imported. What they were trained on is not known here, so it cannot be "
+            "excluded that it holds the validation text; the gain may partly be memory."
+        )
     if not gap_measured:
         found.append("The corpus has too little validation text to say how much pretraining memorized.")
     return found

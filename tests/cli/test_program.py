@@ -37,7 +37,7 @@ def folio(*arguments, **environment):
 
 
 def test_the_commands_are_those_of_the_contract():
-    expected = {"run", "plan", "status", "verify", "sample", "ablate", "lr-range", "lecture"}
+    expected = {"run", "plan", "status", "verify", "sample", "export", "import", "ablate", "lr-range", "lecture"}
     expected |= {"data show", "checkpoint list", "checkpoint verify", "checkpoint convert"}
     expected |= {"target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report"}
     assert {name.removeprefix("folio ") for name in COMMANDS} == expected
@@ -51,7 +51,7 @@ def test_every_command_has_a_help_line_and_an_example(name):
 
 
 def test_help_loads_nothing_heavy():
-    heavy = ("torch", "datasets", "deepspeed", "pyarrow")
+    heavy = ("torch", "datasets", "deepspeed", "pyarrow", "transformers")
     script = f"import sys; import cli.main; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
@@ -84,6 +84,9 @@ def test_an_error_survives_the_way_out_of_a_worker_process():
         (["run", "configs/demo.yaml", "--until", "reprot"], 2, "'reprot' is no stage"),
         (["report", "configs/demo.yaml"], 3, "which is not finished"),
         (["verify", "configs/demo.yaml"], 3, "No stage of configs/demo.yaml is finished"),
+        (["export", "configs", "out"], 3, "configs holds no weights"),
+        (["import", "configs", "out"], 3, "configs/config.json cannot be read"),
+        (["import", "configs", "configs"], 2, "configs is there already"),
     ],
 )
 def test_refusals_are_one_line_with_the_contracts_exit_code(arguments, code, expected, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import pydoc_data.topics
+import re
 import shutil
 import signal
 import socket
@@ -111,6 +112,19 @@ def test_every_command_that_only_reads_tells_of_the_finished_run(run):
     text = folio(run, "sample", artifact(run, "finetune"), "--prompt", "The", "--tokens", 20).stdout
     assert text.startswith("The")
     assert text == folio(run, "sample", artifact(run, "finetune"), "--prompt", "The", "--tokens", 20).stdout
+
+
+def test_export_scores_the_validation_text_as_the_report_does(run, tmp_path):
+    pytest.importorskip("transformers")
+    done = folio(run, "export", artifact(run, "finetune"), tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "of the run's validation text" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"{tmp_path / 'out'}: Qwen3ForCausalLM"
+    here, there = re.search(r"ok  bits per byte  (\S+) here, (\S+) there", done.stdout).groups()
+    arm = content(run, "report", "store", "report.json")["arms"]["finetune"]
+    assert here == there
+    assert here in {f"{loss:.4f}" for loss in arm["val_bits_per_byte"]["per_seed"]}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_report_on_the_finished_artifacts_gives_the_same_json(run):

@@ -7,12 +7,12 @@ import pytest
 
 from pipeline.graph.configfile import load_config
 from pipeline.graph.plan import plan
-from pipeline.graph.stages import has_corpus, stages_of
+from pipeline.graph.stages import stages_of
 from pipeline.graph.store import Store
 from pipeline.training.preflight import refuse_impossible
 
 CONFIGS = sorted(Path("configs").glob("*.yaml"))
-NAMES = {"demo", "shakespeare-cpu", "shakespeare-gpu", "gpt2-124m", "lecture", "ablation"}
+NAMES = {"demo", "shakespeare-cpu", "shakespeare-gpu", "gpt2-124m", "gpt2-shakespeare", "lecture", "ablation"}
 
 
 def test_the_named_runs_are_there():
@@ -41,7 +41,7 @@ def test_config_opens_with_purpose_command_hardware_time_and_expectation(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_finetuning_has_a_lower_rate_and_fewer_steps_and_a_grid_of_the_same_size(path):
     config = load_config(path)
-    if not has_corpus(config):
+    if not any(stage.pretrains for stage in stages_of(config)):
         return  # nothing is pretrained
     scratch, finetune = config.scratch, config.finetune
     assert finetune.max_steps < scratch.max_steps

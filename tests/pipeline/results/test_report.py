@@ -177,3 +177,21 @@ def test_shards_of_another_tokenizer_are_refused(chain: Any, tmp_path: Path) -> 
     chain.artifacts["tokenizer"] = type(artifact)("tokenizer", tmp_path, manifest)
     with pytest.raises(DataError, match="was written with tokenizer"):
         report.run(chain.work())
+
+
+def test_imported_weights_are_named_and_doubted(chain: Any) -> None:
+    del chain.artifacts["corpus"]
+    files = {"config.json": "1" * 64, "model.safetensors": "2" * 64}
+    chain.recounted("pretrain", imported_files=files)
+    work = chain.work()
+    report.run(work)
+    found = content(work.folder)
+    assert found["imported"] == {"files": files}
+    assert (found["pretrain"], found["contamination"]) == (None, None)
+    assert "no_validation_ngrams_in_shards" not in found["controls"]
+    assert [caveat for caveat in found["caveats"] if "cannot be excluded that it holds the validation text" in caveat]
+    assert "zero_shot" in found["arms"]
+    for name in ("report.md", "report.html"):
+        page = (work.folder / name).read_text(encoding="utf-8")
+        assert "2" * 64 in page
+        assert "whether they have seen the validation text is unknown" in page
