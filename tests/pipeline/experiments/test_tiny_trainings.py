@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.errors import DataError
@@ -88,3 +94,27 @@ def test_suggestion_of_a_hand_made_curve() -> None:
 def test_inputs_that_are_not_finished_are_named(config: Config, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Stage scratch needs tokenizer, shards, which is not finished"):
         find_rates(config, "scratch", Store(tmp_path), low=1e-4, high=1, steps=20)
+
+
+@pytest.mark.slow
+def test_a_stopped_ablation_stops_its_trainings_which_save_first(config: Config, store: Store, tmp_path: Path) -> None:
+    run(config, store, Selection(last="shards"))
+    path = tmp_path / "long.yaml"
+    scratch = {**config.scratch.model_dump(mode="json"), "max_steps": 1_000_000}
+    path.write_text(json.dumps({**config.model_dump(mode="json"), "scratch": scratch}))
+    command = [sys.executable, "-m", "cli", "ablate", str(path), "--jobs", "2"]
+    with subprocess.Popen(
+        command, env={**os.environ, "FOLIO_STORE": str(store.root)}, stderr=subprocess.PIPE
+    ) as ablation:
+        before = set(store.root.glob("scratch-*/trials"))
+        while len(set(store.root.glob("scratch-*/trials")) - before) < 2 and ablation.poll() is None:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        ablation.send_signal(signal.SIGTERM)
+        _, talk = ablation.communicate(timeout=60)
+    assert ablation.returncode == 75, talk.decode()
+    assert "Traceback" not in talk.decode()
+    begun = set(store.root.glob("scratch-*/trials")) - before
+    assert all(list(trials.glob("*/checkpoints/step-*/checkpoint.json")) for trials in begun)
+    left = [process for process in psutil.process_iter(["cmdline"]) if str(store.root) in str(process.info["cmdline"])]
+    assert left == []
