@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from pipeline.graph.quantities import readable_count
 from pipeline.results.marks import Chart
-from pipeline.results.plots import COLOURS, LABELS, framed, legend_above
+from pipeline.results.plots import COLOURS, LABELS, framed, is_narrow, legend_above
 from pipeline.results.verdict import exact, number
 
 Curves = Sequence[Mapping[str, Any]]  # one per seed: {seed, steps, bits_per_byte, best}; `best` an index into both
@@ -107,9 +107,9 @@ def pretraining(
 def gain_curve(report: Mapping[str, Any], inches: float) -> Chart:
     """Validation loss over pretraining tokens, before and after finetuning, with the law and the next doubling.
 
-    The control is a line across; the upper axis is the arithmetic of pretraining and finetuning.
+    The control is a line across; the upper axis of the wide figure is the arithmetic of pretraining and finetuning.
     """
-    chart, (axes,) = framed(inches, 0.62)
+    chart, (axes,) = framed(inches, 1.25 if is_narrow(inches) else 0.66)
     curve, scratch = report["curve"], report["arms"]["scratch"]["val_bits_per_byte"]
     points, law = curve["points"], curve["law"]
     axes.set_xscale("log")
@@ -124,8 +124,9 @@ def gain_curve(report: Mapping[str, Any], inches: float) -> Chart:
     axes.xaxis.set_major_formatter(lambda tokens, _: readable_count(tokens))
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set(xlabel="pretraining tokens", ylabel="validation loss, bits per byte")
-    _arithmetic_above(axes, points)
-    axes.legend(loc="lower left", fontsize=8)
+    if not is_narrow(inches):
+        _arithmetic_above(axes, points)
+    chart.legend(loc="outside lower left", ncols=1 if is_narrow(inches) else 3)  # no curve can run under it there
     for point in points:
         for arm in ("zero_shot", "finetune"):
             chart.mark(axes, [(point["tokens"], point[arm]["mean"])], arm, _point_reading(point, arm))
@@ -156,7 +157,7 @@ def _law(axes: Axes, points: Sequence[Mapping[str, Any]], law: Mapping[str, Any]
 def _arithmetic_above(axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     """Ticks of the upper axis at the points, in operations."""
     upper = axes.secondary_xaxis("top")
-    upper.set_xticks([point["tokens"] for point in points], [f"{point['flops']:.0e}" for point in points], fontsize=7)
+    upper.set_xticks([point["tokens"] for point in points], [f"{point['flops']:.1e}" for point in points], fontsize=7)
     upper.set_xticks([], minor=True)
     upper.set_xlabel("floating-point operations of pretraining and finetuning", fontsize=8)
 
