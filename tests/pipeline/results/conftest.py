@@ -118,7 +118,20 @@ class Written:
 
 @pytest.fixture(scope="session")
 def written(finished: Chain) -> Written:
-    work, out, err = finished.work(), io.StringIO(), io.StringIO()
+    return _written(finished)
+
+
+@pytest.fixture(scope="session")
+def whole(finished: Chain, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A report with everything in it: branches, the leak ablation, rivals."""
+    chain = Chain(tmp_path_factory.mktemp("whole"), dict(finished.artifacts))
+    chain.branched()
+    chain.rivalled()
+    return _written(chain)
+
+
+def _written(chain: Chain) -> Written:
+    work, out, err = chain.work(), io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         counts = report.run(work)
     return Written(work.folder, counts, out.getvalue(), err.getvalue())

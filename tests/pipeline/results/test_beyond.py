@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.results import report
 from pipeline.results.comparison import Estimate
 from pipeline.results.rivals import apart
 
 
 @pytest.fixture(scope="module")
-def whole(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report with everything in it."""
-    chain = type(finished)(tmp_path_factory.mktemp("beyond"), dict(finished.artifacts), finished.report)
-    chain.branched()
-    chain.rivalled()
-    work = chain.work()
-    report.run(work)
-    return work.folder
-
-
-@pytest.fixture(scope="module")
-def found(whole: Path) -> dict[str, Any]:
-    return dict(json.loads((whole / "report.json").read_text()))
+def found(whole: Any) -> dict[str, Any]:
+    return dict(whole.content)
 
 
 def test_curve_has_the_branches_and_the_whole_pretraining(found: dict[str, Any]) -> None:
@@ -82,8 +68,8 @@ def test_unpaired_difference_joins_intervals_by_their_squares() -> None:
     assert (found.mean, found.low, found.high) == pytest.approx((1.0, 0.5, 1.5))
 
 
-def test_page_and_text_show_every_part(whole: Path, found: dict[str, Any]) -> None:
-    html, text = ((whole / name).read_text() for name in ("report.html", "report.md"))
+def test_page_and_text_show_every_part(whole: Any, found: dict[str, Any]) -> None:
+    html, text = ((whole.folder / name).read_text() for name in ("report.html", "report.md"))
     for heading in (
         "Does the gain hold against other models from scratch?",
         "How much pretraining does it take?",

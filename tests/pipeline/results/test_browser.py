@@ -121,14 +121,14 @@ def press(browser: Browser, key: str) -> str | None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
-def test_page_is_quiet_fits_and_fetches_nothing(browser: Browser, written: Any, width: int) -> None:
-    page = written.folder / "report.html"
+def test_page_is_quiet_fits_and_fetches_nothing(browser: Browser, whole: Any, width: int) -> None:
+    page = whole.folder / "report.html"
     browser.open(page, width, "light")
     assert "Is the comparison fair?" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     shown = "[...document.querySelectorAll('figure svg')].filter(e => e.clientWidth).map(e => e.classList[0])"
-    assert browser.evaluate(shown) == ["narrow" if width < 640 else "wide"] * 3
+    assert browser.evaluate(shown) == ["narrow" if width < 640 else "wide"] * 4
     assert [event for event in browser.events if event["method"] in COMPLAINTS] == []
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
@@ -159,6 +159,17 @@ def test_curves_say_step_seeds_and_validation_loss(browser: Browser, written: An
     assert words.split("\n")[2:] == [f"seed {seed}: {exact(loss)}" for seed, loss in zip((1, 2), per_seed, strict=True)]
     words = mouse(browser, *browser.place("Held-out documents"))
     assert words == "Held-out documents\n2.100 nats/token\nafter 1.28k tokens"
+
+
+def test_curve_says_the_loss_and_the_gain_of_each_point(browser: Browser, whole: Any) -> None:
+    browser.open(whole.folder / "report.html", 1280, "light")
+    point = whole.content["curve"]["points"][0]
+    words = mouse(browser, *browser.place("Finetuned, after 64 tokens"))
+    assert words is not None
+    assert words.split("\n")[1] == f"{exact(point['finetune']['mean'])} bits/byte"
+    assert words.split("\n")[3] == f"gain {exact(point['gain']['mean'])} bits/byte"
+    words = mouse(browser, *browser.place("Next doubling, 2.56k tokens"))
+    assert words is not None and "extrapolated, not measured" in words
 
 
 def test_a_tap_on_a_phone_shows_a_value_inside_of_the_screen(browser: Browser, written: Any) -> None:
