@@ -228,6 +228,9 @@ class Report(Section):
     # Other models from scratch that the gain must hold against: name -> dotted keys of the tokenizer, the model or
     # scratch, and their values. One seed each, unless scratch.seeds says otherwise.
     rivals: dict[str, dict[str, Any]] = {}
+    # Other sizes of the model, for the gain over model size: name -> dotted keys of the model, and their values. Each
+    # is pretrained, finetuned and trained from scratch on one seed.
+    sizes: dict[str, dict[str, Any]] = {}
     seed: Count = 0
 
 

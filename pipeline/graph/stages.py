@@ -103,13 +103,17 @@ class Node:
 def nodes_of(config: Config) -> tuple[Node, ...]:
     """Everything that a run makes, in order: its stages, and before the report what the report compares them with.
 
-    Raises ConfigError if a rival is not understood.
+    Raises ConfigError if a rival or a size is not understood.
     """
     *nodes, report = (
         Node(stage.name, stage, config, {name: name for name in inputs_of(stage, config)})
         for stage in stages_of(config)
     )
-    more = [*_leak(config, nodes), *(node for name in config.report.rivals for node in _rival(name, config, nodes))]
+    more = [
+        *_leak(config, nodes),
+        *(node for name in config.report.rivals for node in _rival(name, config, nodes)),
+        *(node for name in config.report.sizes for node in _size(name, config, nodes)),
+    ]
     read = {node.name: node.name for node in more}
     return (*nodes, *more, replace(report, inputs={**report.inputs, **read}))
 
@@ -128,17 +132,34 @@ def _leak(config: Config, nodes: Sequence[Node]) -> list[Node]:
 
 def _rival(name: str, config: Config, nodes: Sequence[Node]) -> list[Node]:
     """A rival's training, and with another tokenizer its own, made from the target alone."""
-    changes, where = config.report.rivals[name], f"report.rivals.{name}"
-    known = ("tokenizer", "model", "scratch")
-    if not changes or any(key.split(".")[0] not in known for key in changes):
-        raise ConfigError(f"{where} sets {', '.join(changes) or 'nothing'}.", remedy=f"Set keys of {', '.join(known)}.")
-    first = {"scratch.seeds": config.scratch.seeds[:1]}
-    other = with_changes(config, {**first, **changes}, where).model_copy(update={"name": f"{config.name}.{name}"})
+    changes = config.report.rivals[name]
+    other = _changed(config, f"rivals.{name}", changes, known=("tokenizer", "model", "scratch"))
     if other.tokenizer == config.tokenizer:
         return _again(f"{name}.", ("scratch",), other, nodes)
     no_corpus = other.corpus.model_copy(update={"sources": (), "fallback": False})
     alone = other.model_copy(update={"corpus": no_corpus, "pretrained": None})
     return _again(f"{name}.", ("tokenizer", "shards", "scratch"), alone, nodes)
+
+
+def _size(name: str, config: Config, nodes: Sequence[Node]) -> list[Node]:
+    """A model of another size: pretrained, finetuned and from scratch, on the run's own shards."""
+    other = _changed(config, f"sizes.{name}", config.report.sizes[name], known=("model",))
+    if other.model.context != config.model.context:
+        raise ConfigError(
+            f"report.sizes.{name} sets model.context.", remedy="All sizes are scored on the same windows."
+        )
+    once = other.pretrain.model_copy(update={"branch_at": ()})
+    return _again(f"{name}.", ("pretrain", "scratch", "finetune"), other.model_copy(update={"pretrain": once}), nodes)
+
+
+def _changed(config: Config, where: str, changes: Mapping[str, Any], known: Sequence[str]) -> Config:
+    """The config under another name with keys of the `known` sections set, on the first seed of each arm."""
+    if not changes or any(key.split(".")[0] not in known for key in changes):
+        sets = ", ".join(changes) or "nothing"
+        raise ConfigError(f"report.{where} sets {sets}.", remedy=f"Set keys of {', '.join(known)}.")
+    first = {f"{arm}.seeds": getattr(config, arm).seeds[:1] for arm in ("scratch", "finetune")}
+    other = with_changes(config, {**first, **changes}, f"report.{where}")
+    return other.model_copy(update={"name": f"{config.name}.{where.partition('.')[2]}"})
 
 
 def _again(prefix: str, names: Sequence[str], config: Config, nodes: Sequence[Node]) -> list[Node]:

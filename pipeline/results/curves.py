@@ -138,6 +138,28 @@ def gain_curve(report: Mapping[str, Any], inches: float) -> Chart:
     return chart
 
 
+def size_curve(report: Mapping[str, Any], inches: float) -> Chart:
+    """Validation loss over the model's parameters, from scratch and finetuned."""
+    chart, (axes,) = framed(inches, 0.55)
+    axes.set_xscale("log")
+    sizes = report["sizes"]
+    for arm in ("scratch", "zero_shot", "finetune"):
+        places = [one["params"] for one in sizes]
+        axes.plot(places, [one[arm]["mean"] for one in sizes], color=COLOURS[arm], linewidth=1.0, alpha=0.6)
+        for at, one in enumerate(sizes):
+            _with_interval(axes, one["params"], one[arm], COLOURS[arm], label=LABELS[arm] if at == 0 else None)
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(lambda number, _: readable_count(number) if number in places else "")
+    axes.set_xticks(places)
+    axes.set(xlabel="parameters", ylabel="validation loss, bits per byte")
+    legend_above(axes, inches)
+    for one in sizes:
+        for arm in ("scratch", "zero_shot", "finetune"):
+            heading = f"{LABELS[arm]}, {readable_count(one['params'])} parameters"
+            chart.mark(axes, [(one["params"], one[arm]["mean"])], arm, [heading, *_value_reading(one[arm])])
+    return chart
+
+
 def _with_interval(axes: Axes, at: float, value: Mapping[str, Any], colour: str, **style: Any) -> None:
     axes.plot([at, at], value["ci95"], color=colour, linewidth=1.6, solid_capstyle="round")
     axes.plot(at, value["mean"], **{"marker": "o", "linestyle": "", "markersize": 5, "color": colour, **style})

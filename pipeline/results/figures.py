@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pipeline.graph.work import Artifact
 from pipeline.results import plots
 from pipeline.results.arms import Arm, Trial
-from pipeline.results.curves import gain_curve, learning_curves, pretraining
+from pipeline.results.curves import gain_curve, learning_curves, pretraining, size_curve
 from pipeline.results.forest import comparison
 from pipeline.results.verdict import headline
 
@@ -35,6 +35,9 @@ def drawings(report: Mapping[str, Any], arms: Sequence[Arm], inputs: Mapping[str
     if report["curve"]:
         what = "Validation loss over pretraining tokens, before and after finetuning."
         found["gain_curve"] = Drawing(lambda inches: gain_curve(report, inches), what)
+    if report["sizes"]:
+        what = "Validation loss over model size, from scratch, pretrained only and finetuned."
+        found["size_curve"] = Drawing(lambda inches: size_curve(report, inches), what)
     if report["pretrain"]:
         train, validation = _pretraining(inputs["pretrain"].folder / "metrics.jsonl")
         found["pretraining"] = Drawing(

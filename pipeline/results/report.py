@@ -44,6 +44,7 @@ from pipeline.results.sections import (
     provenance_section,
     target_section,
 )
+from pipeline.results.sizes import size_files, size_sections
 from pipeline.results.units import BitsPerByte
 from pipeline.results.verdict import caveats, further_methods, headline, methods, rival_caveats
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -75,8 +76,10 @@ def _report(work: Work, arms: Sequence[Arm]) -> dict[str, Any]:
     context = load_shape(arms[0].model_json).context
     shard = inputs["shards"].folder / "target" / "validation.arrow"
     windows = windows_of(shard, tokenizer_sha256=tokenizer.sha256, context=context, stride=settings.stride)
-    weights, stops, rivals = _weights(arms, inputs), points(inputs, arms), rivals_in(inputs, windows, settings.stride)
+    weights, stops = _weights(arms, inputs), points(inputs, arms)
+    rivals = rivals_in(settings.rivals, inputs, windows, settings.stride)
     files = {file: shape for arm in weights.values() for file, shape in arm.files.items()} | leak_files(inputs)
+    files |= size_files(settings.sizes, inputs)
     files |= {file: arms[-1].model_json for stop in stops for file in (stop.pretrained, stop.finetuned.best)}
     losses = score_files(files, windows, device, work.progress)
     for rival in rivals:
@@ -125,7 +128,7 @@ def _beyond(
     choices = {"resamples": settings.resamples, "seed": settings.seed}
     bits = BitsPerByte.of(target["val_tokens"], target["val_bytes"], **choices)
     scratch, finetune = scores["scratch"].best, scores["finetune"].best if "finetune" in scores else None
-    found: dict[str, Any] = {"curve": None, "leak": None}
+    found: dict[str, Any] = {"curve": None, "leak": None, "sizes": size_sections(settings.sizes, inputs, losses, bits)}
     found["rivals"] = [
         rival_section(rival, losses, settings.rivals[rival.name], finetune, bits, target["val_bytes"])
         for rival in rivals

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,8 @@ class Rival:
         return {file: self.arm.model_json for trial in self.arm.trials for file in (trial.best, trial.last)}
 
 
-def rivals_in(inputs: Inputs, windows: Windows, stride: int | None) -> list[Rival]:
-    """The rivals of a run, in the order of its config; `windows` are those of the run's own arms."""
-    names = [name.removesuffix(".scratch") for name in inputs if name.endswith(".scratch")]
+def rivals_in(names: Iterable[str], inputs: Inputs, windows: Windows, stride: int | None) -> list[Rival]:
+    """The rivals of these names; `windows` are those of the run's own arms."""
     return [_rival(name, inputs, windows, stride) for name in names]
 
 

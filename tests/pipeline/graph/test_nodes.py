@@ -79,6 +79,22 @@ def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone() -> None:
     assert prints["characters.scratch"] == fingerprints(alone)["scratch"], "shared with a run of that config"
 
 
+def test_another_size_is_pretrained_finetuned_and_trained_from_scratch_on_one_seed() -> None:
+    found = nodes(sizes={"small": {"model.width": 64}})
+    assert list(found)[7:] == ["small.pretrain", "small.scratch", "small.finetune", "report"]
+    assert found["small.finetune"].inputs == {
+        "tokenizer": "tokenizer",
+        "shards": "shards",
+        "pretrain": "small.pretrain",
+    }
+    small = found["small.finetune"].config
+    assert (small.model.width, small.finetune.seeds, small.scratch.seeds) == (64, (1,), (1,))
+    with pytest.raises(ConfigError, match=r"report\.sizes\.s sets model\.context"):
+        nodes(sizes={"s": {"model.context": 64}})
+    with pytest.raises(ConfigError, match=r"report\.sizes\.s sets scratch\.clip\. Set keys of model"):
+        nodes(sizes={"s": {"scratch.clip": 0}})
+
+
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [

@@ -84,7 +84,9 @@ class Chain:
         changes: dict[str, Any] = {"fewer steps": {"scratch.max_steps": 3}, "short": {"model.context": 8}}
         for name, change in changes.items():
             builder.rival(name, change.get("model.context", CONTEXT))
-        self.report = self.report.model_copy(update={"rivals": changes, "leak_ablation": True})
+        builder.size("small")
+        sizes: dict[str, Any] = {"small": {"model.width": 8}}
+        self.report = self.report.model_copy(update={"rivals": changes, "sizes": sizes, "leak_ablation": True})
 
     def without_pretraining(self) -> None:
         for stage in ("corpus", "pretrain", "finetune"):
@@ -299,6 +301,17 @@ class Builder:
         for file in folder.glob("trials/*/*.safetensors"):
             save_weights(file, trained(shape, ids, seed=5, steps=30).state_dict())
         self.again("scratch", folder, {}, name=f"{name}.scratch")
+
+    def size(self, name: str) -> None:
+        shape, ids = self.ground()
+        shape = replace(shape, width=8)
+        for stage in ("pretrain", "scratch", "finetune"):
+            folder = self.root / f"{name}.{stage}"
+            shutil.copytree(self.artifacts[stage].folder, folder)
+            save_shape(folder, shape)
+            for file in folder.rglob("*.safetensors"):
+                save_weights(file, trained(shape, ids, seed=5, steps=10).state_dict())
+            self.again(stage, folder, {}, name=f"{name}.{stage}")
 
     def ground(self) -> tuple[GPTShape, torch.Tensor]:
         """The shape of all models here, and the training text as tokens."""

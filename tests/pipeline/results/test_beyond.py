@@ -63,6 +63,15 @@ def test_rivals_are_scored_on_their_own_windows(found: dict[str, Any]) -> None:
     assert len(named) == sum(rival["val_bits_per_byte"]["mean"] < scratch for rival in (fewer, short)) > 0
 
 
+def test_sizes_stand_beside_the_run_smallest_first(found: dict[str, Any]) -> None:
+    small, own = found["sizes"]
+    assert (small["name"], own["name"]) == ("small", "this run")
+    assert small["params"] < own["params"] == found["arms"]["scratch"]["params"]
+    assert small["gain"]["mean"] == 0.0, "the same weights in all its arms"
+    assert own["scratch"]["mean"] == found["arms"]["scratch"]["val_bits_per_byte"]["per_seed"][0]
+    assert own["gain"]["mean"] == pytest.approx(own["scratch"]["mean"] - own["finetune"]["mean"], abs=1e-5)
+
+
 def test_unpaired_difference_joins_intervals_by_their_squares() -> None:
     found = apart(Estimate(2.0, 1.7, 2.3, 0.0), Estimate(1.0, 0.6, 1.4, 0.0))
     assert (found.mean, found.low, found.high) == pytest.approx((1.0, 0.5, 1.5))
@@ -73,10 +82,16 @@ def test_page_and_text_show_every_part(whole: Any, found: dict[str, Any]) -> Non
     for heading in (
         "Does the gain hold against other models from scratch?",
         "How much pretraining does it take?",
+        "Does it hang on the size of the model?",
         "How much would have been memory?",
     ):
         assert heading in html
-    for heading in ("## Other models from scratch", "## The gain over pretraining", "## The leak ablation"):
+    for heading in (
+        "## Other models from scratch",
+        "## The gain over pretraining",
+        "## The gain over model size",
+        "## The leak ablation",
+    ):
         assert heading in text
     for subject in ("Rivals", "Curve", "Leak"):
         assert subject in found["methods"]
@@ -92,5 +107,6 @@ def test_config_in_the_report_is_that_of_the_run_and_not_of_the_leak(found: dict
 
 
 def test_a_plain_report_has_none_of_it(written: Any) -> None:
-    assert (written.content["curve"], written.content["leak"], written.content["rivals"]) == (None, None, [])
+    assert (written.content["curve"], written.content["leak"]) == (None, None)
+    assert (written.content["rivals"], written.content["sizes"]) == ([], [])
     assert "How much would have been memory" not in written.html

@@ -128,7 +128,7 @@ def test_page_is_quiet_fits_and_fetches_nothing(browser: Browser, whole: Any, wi
     assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     shown = "[...document.querySelectorAll('figure svg')].filter(e => e.clientWidth).map(e => e.classList[0])"
-    assert browser.evaluate(shown) == ["narrow" if width < 640 else "wide"] * 4
+    assert browser.evaluate(shown) == ["narrow" if width < 640 else "wide"] * 5
     assert [event for event in browser.events if event["method"] in COMPLAINTS] == []
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
