@@ -20,6 +20,11 @@ def presentation(default: Any) -> Any:
     return Field(default=default, json_schema_extra={"identity": False})
 
 
+def later(default: Any) -> Any:
+    """A field that came after artifacts were made without it: left out of fingerprints while it has its default."""
+    return Field(default=default, json_schema_extra={"identity": "unless default"})
+
+
 class Section(BaseModel):
     """A frozen part of the config that refuses keys it does not know."""
 
@@ -193,7 +198,7 @@ class Pretrain(Training):
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
     evaluate_tokens: Count = 65_536  # of the corpus' validation part, the same ones each time
     # Steps at which pretraining is also brought to its end, decay included, for the gain as a curve; wsd only.
-    branch_at: tuple[Count, ...] = ()
+    branch_at: tuple[Count, ...] = later(())
     seed: Count = 0
 
 

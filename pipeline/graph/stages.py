@@ -210,7 +210,8 @@ def identity(value: Any) -> Any:
     """Plain JSON of a slice, without the fields that only change how things are saved or shown."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        return {name: identity(getattr(value, name)) for name, field in fields.items() if _counts(field)}
+        values = {name: getattr(value, name) for name in fields}
+        return {name: identity(values[name]) for name, field in fields.items() if _counts(field, values[name])}
     if isinstance(value, Mapping):
         return {str(name): identity(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
@@ -218,6 +219,7 @@ def identity(value: Any) -> Any:
     return value
 
 
-def _counts(field: Any) -> bool:
+def _counts(field: Any, value: Any) -> bool:
     extra = field.json_schema_extra
-    return not (isinstance(extra, dict) and extra.get("identity") is False)
+    marked = extra.get("identity", True) if isinstance(extra, dict) else True
+    return value != field.default if marked == "unless default" else bool(marked)

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.graph.config import Config
 from pipeline.graph.runner import Selection
-from pipeline.graph.stages import NAMES, Node, fingerprints, nodes_of
+from pipeline.graph.stages import NAMES, Node, fingerprints, identity, nodes_of
 
 
 def config(**report: Any) -> Config:
@@ -114,3 +114,10 @@ def test_what_only_the_report_reads_is_selected_with_it() -> None:
     assert all(node in whole for node in found.values())
     assert found["leak.pretrain"] not in arms and found["r.scratch"] not in arms and found["finetune"] in arms
     assert [name for name, node in found.items() if node in only] == ["report"]
+
+
+def test_a_later_field_counts_once_it_is_set() -> None:
+    branched = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"branch_at": (100,)})})
+    assert "branch_at" not in identity(config().pretrain)
+    assert identity(branched.pretrain)["branch_at"] == [100]
+    assert fingerprints(branched)["pretrain"] != fingerprints(config())["pretrain"]
