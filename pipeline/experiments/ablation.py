@@ -72,7 +72,7 @@ class Ablation:
     folder: Path
     outcomes: tuple[Outcome, ...]
     bits: float
-    git_commit: str
+    git_commit: str  # of every training; several where it was interrupted in between
 
 
 def ablate(config: Config, store: Store, jobs: int = 1) -> Ablation:
@@ -102,7 +102,9 @@ def ablate(config: Config, store: Store, jobs: int = 1) -> Ablation:
             )
             for kind in kinds
         ]
-    return Ablation(folder, tuple(outcomes), text.bits, by_tokens["baseline"][0].manifest.git_commit)
+    made = [artifact for each in (by_tokens, by_time) for artifacts in each.values() for artifact in artifacts]
+    commits = sorted({artifact.manifest.git_commit for artifact in made})
+    return Ablation(folder, tuple(outcomes), text.bits, ", ".join(commits))
 
 
 def _folder(store: Store, config: Config, kinds: Sequence[Variant]) -> Path:
