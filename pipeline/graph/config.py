@@ -236,6 +236,14 @@ class Report(Section):
     # Other sizes of the model, for the gain over model size: name -> dotted keys of the model, and their values. Each
     # is pretrained, finetuned and trained from scratch on one seed.
     sizes: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Report:
+        taken = ({"leak"} | self.rivals.keys()) & self.sizes.keys() or {"leak"} & self.rivals.keys()
+        if taken:
+            raise ValueError(f"the name {min(taken)!r} is taken; rivals and sizes need names of their own")
+        return self
+
     seed: Count = 0
 
 

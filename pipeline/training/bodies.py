@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -121,12 +122,7 @@ def train_arm(job: Job, world: World, progress: Progress) -> dict[str, Any]:
             progress.say(f"{trial.name}: best {state.best_nats_per_token:.4f} nats/token at step {state.best_step:,}")
 
     grid, chosen = run_trials(folder, section.learning_rates, section.seeds, carry_out_trial)
-    branches = []
-    for start in _branch_weights(job):  # the whole grid, because less pretraining may want another rate; one seed
-        arm = folder / BRANCHES / start.parent.name
-        carry_out_branch = partial(carry_out_trial, arm=arm, start=start)
-        tried, best = run_trials(arm, section.learning_rates, section.seeds[:1], carry_out_branch)
-        branches.append((arm, tried, best))
+    branches = _branch_trials(job, section, carry_out_trial)
     if not world.leads:
         return {}
     save_shape(folder, ground.shape)
@@ -134,6 +130,21 @@ def train_arm(job: Job, world: World, progress: Progress) -> dict[str, Any]:
         discard(arm, best[0]["learning_rate"])
     curve = [{"branch": arm.name, **_arm_counts(section, ground.shape, *results)} for arm, *results in branches]
     return _arm_counts(section, ground.shape, grid, chosen) | ({"branches": curve} if curve else {})
+
+
+def _branch_trials(
+    job: Job, section: Arm, carry_out_trial: Callable[..., None]
+) -> list[tuple[Path, list[Result], list[Result]]]:
+    """The folder, the grid's results and the best one of each branch of pretraining; nothing for scratch.
+
+    The whole grid, because less pretraining may want another rate, and one seed.
+    """
+    found = []
+    for start in _branch_weights(job):
+        arm = Path(job.folder) / BRANCHES / start.parent.name
+        carry_out_branch = partial(carry_out_trial, arm=arm, start=start)
+        found.append((arm, *run_trials(arm, section.learning_rates, section.seeds[:1], carry_out_branch)))
+    return found
 
 
 def first_model(ground: Ground, seed: int, start: Path | None = None) -> GPT:

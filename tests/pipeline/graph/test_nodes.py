@@ -108,6 +108,19 @@ def test_rivals_that_make_no_sense_are_refused(changes: dict[str, Any], refusal:
         nodes(rivals={"r": changes})
 
 
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"rivals": {"leak": {"scratch.clip": 0}}},
+        {"sizes": {"leak": {"model.width": 64}}},
+        {"rivals": {"small": {"model.width": 64}}, "sizes": {"small": {"model.width": 64}}},
+    ],
+)
+def test_a_name_is_given_once(report: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is taken"):
+        nodes(**report)
+
+
 def test_what_only_the_report_reads_is_selected_with_it() -> None:
     found = nodes(leak_ablation=True, rivals={"r": {"scratch.max_steps": 3}})
     whole, arms, only = Selection(), Selection(last="finetune"), Selection("report", "report")
