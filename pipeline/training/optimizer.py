@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from gpt.model import GPT
@@ -48,7 +49,7 @@ class Muon(torch.optim.AdamW):
     Momentum is orthogonalized, so that every direction of a matrix moves equally far (Jordan et al. 2024, "Muon: an
     optimizer for hidden layers in neural networks"). The update is scaled to the size of AdamW's, so that both share
     learning rate and weight decay (Liu et al. 2025, "Muon is scalable for LLM training"). `rows` cuts each matrix of
-    a group into those that work apart. Every rank does all of it on whole matrices.
+    a group into those that work apart. Every rank holds all of them, and orthogonalizes its share for all ranks.
     """
 
     @torch.no_grad()
@@ -73,8 +74,7 @@ class Muon(torch.optim.AdamW):
         if not matrices:
             return
         directions = torch.stack([self._with_momentum(matrix) for matrix in matrices])  # (L, M, N)
-        parts = torch.split(directions, group["rows"], dim=1)
-        updates = torch.cat([orthogonalized(part) for part in parts], dim=1)
+        updates = shared_out(directions, lambda share: cut_and_orthogonalized(share, group["rows"]))
         for matrix, update in zip(matrices, updates, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 
@@ -88,6 +88,23 @@ class Muon(torch.optim.AdamW):
         state["step"] += 1
         momentum: Tensor = state["momentum"].lerp_(matrix.grad, 1 - MOMENTUM)
         return matrix.grad.lerp(momentum, MOMENTUM)
+
+
+def shared_out(matrices: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+    """`work` over the first dimension, every rank doing its share of it: the same on all of them, to the last bit."""
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return work(matrices)
+    done = torch.zeros_like(matrices)
+    mine = slice(dist.get_rank(), None, dist.get_world_size())
+    if len(matrices[mine]):
+        done[mine] = work(matrices[mine])
+    dist.all_reduce(done)  # adds zeros
+    return done
+
+
+def cut_and_orthogonalized(matrices: Tensor, rows: Sequence[int]) -> Tensor:
+    """(L, M, N): each matrix cut after so many rows, and the pieces orthogonalized."""
+    return torch.cat([orthogonalized(piece) for piece in torch.split(matrices, list(rows), dim=1)], dim=1)
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
