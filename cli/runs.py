@@ -112,16 +112,16 @@ def verify(
     from pipeline.graph.runner import finished
     from pipeline.graph.store import Store
 
-    damaged, checked = [], 0
-    for name, artifact in finished(config_of(config, settings), Store.from_environment()).items():
+    damaged, artifacts = [], finished(config_of(config, settings), Store.from_environment())
+    width = max(map(len, artifacts), default=0)
+    for name, artifact in artifacts.items():
         found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
         damaged += [f"{artifact.folder}/{what}" for what in found]
-        checked += 1
         files = counted(len(artifact.manifest.files), "file")
-        typer.echo(f"{name:>9}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
+        typer.echo(f"{name:>{width}}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
     if damaged:
         raise DataError("; ".join(damaged) + ".", remedy="Delete the damaged folder and run its stage again.")
-    if not checked:
+    if not artifacts:
         raise DataError(f"No stage of {config} is finished.", remedy="`folio run` does the whole chain.")
 
 

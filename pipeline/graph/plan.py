@@ -53,7 +53,8 @@ class RunPlan:
 
     def as_text(self) -> str:
         head = f"{self.run}: {readable_count(self.parameters)} parameters, {counted(self.ranks, 'rank')}"
-        lines = [head, *(_line(stage) for stage in self.stages), *_memory_table(self)]
+        width = max(len(stage.stage) for stage in self.stages)
+        lines = [head, *(_line(stage, width) for stage in self.stages), *_memory_table(self, width)]
         ahead = [stage for stage in self.stages if stage.state != "done"]
         if not ahead:
             return "\n".join([*lines, "Nothing to do."])
@@ -183,8 +184,8 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _line(stage: StagePlan) -> str:
-    parts = [f"{stage.stage:>9}  {stage.state:<8}"]
+def _line(stage: StagePlan, width: int) -> str:
+    parts = [f"{stage.stage:>{width}}  {stage.state:<8}"]
     parts.append(f"{readable_seconds(stage.seconds):>11}" if stage.seconds is not None else f"{'?':>11}")
     parts.append(f"{readable_bytes(stage.disk_bytes):>9}" if stage.disk_bytes is not None else f"{'?':>9}")
     parts.append(f"{readable_count(stage.tokens)} tokens" if stage.tokens else "")
@@ -192,14 +193,16 @@ def _line(stage: StagePlan) -> str:
     return "  ".join(part for part in parts if part).rstrip()
 
 
-def _memory_table(made: RunPlan) -> list[str]:
+def _memory_table(made: RunPlan, width: int) -> list[str]:
     rows = [stage for stage in made.stages if stage.memory_bytes_per_rank is not None]
     if not rows:
         return []
-    lines = ["memory per rank   " + "".join(f"{f'ZeRO {zero}':>10}" for zero in forecast.ZERO_STAGES)]
+    heading = "memory per rank"
+    width = max(width, len(heading))
+    lines = [f"{heading:>{width}}" + "".join(f"{f'ZeRO {zero}':>10}" for zero in forecast.ZERO_STAGES)]
     for stage in rows:
         sizes = "".join(f"{readable_bytes(size):>10}" for size in stage.memory_bytes_per_rank or ())
-        lines.append(f"{stage.stage:>9}         {sizes}   (this run: ZeRO {stage.zero})")
+        lines.append(f"{stage.stage:>{width}}{sizes}   (this run: ZeRO {stage.zero})")
     return lines
 
 

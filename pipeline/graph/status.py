@@ -36,7 +36,8 @@ def states(config: Config, store: Store) -> list[StageState]:
 
 
 def as_text(found: list[StageState]) -> str:
-    return "\n".join(f"{state.stage:>9}  {state.state:<11} {_detail(state)}".rstrip() for state in found)
+    width = max(len(state.stage) for state in found)
+    return "\n".join(f"{state.stage:>{width}}  {state.state:<11} {_detail(state)}".rstrip() for state in found)
 
 
 def _state(node: Node, fingerprint: str, store: Store) -> StageState:
