@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipeline.graph.manifest import installed_versions
@@ -39,10 +41,14 @@ def imported_section(inputs: Inputs) -> dict[str, Any] | None:
 
 
 def cost_section(inputs: Inputs) -> dict[str, Any]:
-    """What each stage took, from its receipt; rank_seconds is wall time times ranks, ranks those of its last start."""
+    """What each stage took, from its receipt; rank_seconds is wall time times ranks, ranks those of its last start.
+
+    branch_seconds is the part of `seconds` that went into the steps of branches, which only the curve needs.
+    """
     return {
         name: {
             "seconds": artifact.manifest.seconds,
+            "branch_seconds": _branch_seconds(artifact.folder),
             "tokens_per_second": artifact.manifest.counts.get("tokens_per_second"),
             "ranks": artifact.manifest.counts.get("world_size", 1),
             "rank_seconds": artifact.manifest.rank_seconds,
@@ -50,6 +56,12 @@ def cost_section(inputs: Inputs) -> dict[str, Any]:
         }
         for name, artifact in inputs.items()
     }
+
+
+def _branch_seconds(folder: Path) -> float:
+    files = sorted(folder.glob("branches/*/metrics.jsonl"))
+    lines = (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines())
+    return float(sum(line.get("seconds", 0.0) for line in lines))
 
 
 def provenance_section(inputs: Inputs, own_slice: Mapping[str, Any]) -> dict[str, Any]:

@@ -271,6 +271,8 @@ class Builder:
             start.mkdir(parents=True)
             model = trained(shape, ids, seed=0, steps=number // 64)
             save_weights(start / "model.safetensors", model.state_dict())
+            lines = [{"step": 1, "seconds": 0.5}, {"step": 2, "seconds": 0.25}, {"step": 2, "tokens": 128}]
+            (start / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
             for rate, loss in ((1e-3, 2.2), (2e-3, 2.1)):
                 trial = tuned / "trials" / f"lr-{rate:g}-seed-1"
                 trial.mkdir(parents=True)

@@ -101,6 +101,13 @@ def test_page_and_text_show_every_part(whole: Any, found: dict[str, Any]) -> Non
     assert set(found["cost"]) >= {"leak.pretrain", "fewer steps.scratch"}
 
 
+def test_cost_names_what_the_branches_took_of_a_stage(whole: Any, found: dict[str, Any]) -> None:
+    assert found["cost"]["pretrain"]["branch_seconds"] == 4 * 0.75
+    assert found["cost"]["scratch"]["branch_seconds"] == 0
+    assert ", 3.0 s for the curve" in whole.html
+    assert ", 3.0 s for the curve |" in (whole.folder / "report.md").read_text(encoding="utf-8")
+
+
 def test_config_in_the_report_is_that_of_the_run_and_not_of_the_leak(found: dict[str, Any]) -> None:
     assert found["provenance"]["config"]["name"] == "tiny"
     assert found["provenance"]["config"]["model"]["context"] == 16

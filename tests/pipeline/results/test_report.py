@@ -99,7 +99,7 @@ def test_report_holds_every_field_of_format_1(written: Any) -> None:
     assert contamination | {"val_ngrams_left_in_shards"} <= found["contamination"].keys()
     assert all(found["controls"].values())
     assert {"same_tokenizer", "same_model", "same_split", "same_windows"} <= found["controls"].keys()
-    cost = {"seconds", "tokens_per_second", "ranks", "rank_seconds", "peak_memory_bytes"}
+    cost = {"seconds", "branch_seconds", "tokens_per_second", "ranks", "rank_seconds", "peak_memory_bytes"}
     assert all(stage.keys() == cost for stage in found["cost"].values())
     assert {"config", "fingerprints", "versions", "git_commit", "sources"} == found["provenance"].keys()
     assert found["provenance"]["sources"][0].keys() == {"name", "license", "revision", "documents", "bytes"}
