@@ -65,7 +65,10 @@ def _branch_seconds(folder: Path) -> float:
 
 
 def provenance_section(inputs: Inputs, own_slice: Mapping[str, Any]) -> dict[str, Any]:
-    """What made these numbers: config, fingerprints, versions, code, sources. Variables in paths stay unexpanded."""
+    """What made these numbers: config, fingerprints, versions, code, sources. Variables in paths stay unexpanded.
+
+    The commit is that of the input that was finished last: earlier ones may have been shared from other runs.
+    """
     manifests = {name: artifact.manifest for name, artifact in inputs.items()}
     config: dict[str, Any] = {"name": manifests["scratch"].run}
     own = [manifest.config for name, manifest in manifests.items() if name in NAMES]
@@ -77,6 +80,6 @@ def provenance_section(inputs: Inputs, own_slice: Mapping[str, Any]) -> dict[str
         "config": config,
         "fingerprints": {name: manifest.fingerprint for name, manifest in manifests.items()},
         "versions": installed_versions(),
-        "git_commit": manifests["scratch"].git_commit,
+        "git_commit": max(manifests.values(), key=lambda manifest: manifest.finished).git_commit,
         "sources": [{field: source.get(field) for field in fields} for source in corpus],
     }

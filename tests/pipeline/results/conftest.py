@@ -66,6 +66,12 @@ class Chain:
         manifest = artifact.manifest.model_copy(update={"counts": artifact.manifest.counts | counts})
         self.artifacts[stage] = replace(artifact, manifest=manifest)
 
+    def refinished(self, stage: str, finished: str, git_commit: str) -> None:
+        """Change when and by which code a stage was finished."""
+        artifact = self.artifacts[stage]
+        update = {"finished": finished, "git_commit": git_commit}
+        self.artifacts[stage] = replace(artifact, manifest=artifact.manifest.model_copy(update=update))
+
     def reinput(self, stage: str, **inputs: str) -> None:
         """Change which artifacts a stage was made from."""
         artifact = self.artifacts[stage]

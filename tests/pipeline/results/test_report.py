@@ -113,6 +113,15 @@ def test_samples_continue_the_prompt(written: Any) -> None:
     assert samples["scratch"] != samples["finetune"]
 
 
+def test_the_commit_is_that_of_the_input_that_was_finished_last(chain: Any) -> None:
+    chain.without_pretraining()
+    chain.refinished("tokenizer", "2026-01-03T00:00:00+00:00", "fedcba987654")
+    chain.refinished("shards", "2026-01-02T00:00:00+00:00", "aaaaaaaaaaaa")
+    work = chain.work()
+    report.run(work)
+    assert content(work.folder)["provenance"]["git_commit"] == "fedcba987654"
+
+
 def test_pretraining_gap_compares_equal_numbers_of_windows(written: Any) -> None:
     pretrain = written.content["pretrain"]
     assert pretrain["windows"] == 16  # evaluate_tokens 256 / context 16
