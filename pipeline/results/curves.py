@@ -29,7 +29,7 @@ def learning_curves(arms: Mapping[str, Curves], validation: Mapping[str, Sequenc
         for curve, diamond in zip(curves, validation[arm], strict=True):
             _seed(axes, arm, curve, diamond, first=curve is curves[0])
             losses = curve["bits_per_byte"]
-            tops.append(max(losses[len(losses) // 8 :]))
+            tops += [diamond, *losses[len(losses) // 8 :]]
     axes.plot([], [], "o", color=COLOURS["muted"], markersize=7, fillstyle="none", label="best step, selection text")
     axes.plot([], [], "D", color=COLOURS["muted"], markersize=4.5, label="same weights, validation text")
     axes.set_ylim(top=max(tops) * 1.04)
