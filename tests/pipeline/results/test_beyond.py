@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.results import page
 from pipeline.results.comparison import Estimate
 from pipeline.results.rivals import apart
 
@@ -99,6 +100,13 @@ def test_page_and_text_show_every_part(whole: Any, found: dict[str, Any]) -> Non
     assert any("Next doubling, 2.56k tokens" in title for title in shown)
     assert found["rivals"][1]["name"] in html
     assert set(found["cost"]) >= {"leak.pretrain", "fewer steps.scratch"}
+
+
+def test_a_leak_ablation_without_a_leak_says_so(found: dict[str, Any]) -> None:
+    assert "how well the result repeats" not in page.markdown(found).replace("\n", " ")
+    clean = found | {"leak": found["leak"] | {"documents_left_in": 0}}
+    assert "how well the result repeats" in page.markdown(clean).replace("\n", " ")
+    assert "would have come from the leak" not in page.markdown(clean)
 
 
 def test_cost_names_what_the_branches_took_of_a_stage(whole: Any, found: dict[str, Any]) -> None:
