@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.graph.configfile import load_config
 from pipeline.graph.plan import plan
-from pipeline.graph.stages import stages_of
+from pipeline.graph.stages import nodes_of, stages_of
 from pipeline.graph.store import Store
 from pipeline.training.preflight import refuse_impossible
 
@@ -26,7 +26,7 @@ def test_config_can_be_done_on_its_ranks(path, tmp_path):
     assert any(stage.trains for stage in stages_of(config))
     refuse_impossible(config, stages_of(config), config.launch.ranks or 1)
     made = plan(config, Store(tmp_path), config.launch.ranks or 1)
-    assert [stage.state for stage in made.stages] == ["will run"] * len(stages_of(config))
+    assert [stage.state for stage in made.stages] == ["will run"] * len(nodes_of(config))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

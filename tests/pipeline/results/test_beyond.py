@@ -112,7 +112,7 @@ def test_a_leak_ablation_without_a_leak_says_so(found: dict[str, Any]) -> None:
 def test_cost_names_what_the_branches_took_of_a_stage(whole: Any, found: dict[str, Any]) -> None:
     assert found["cost"]["pretrain"]["branch_seconds"] == 4 * 0.75
     assert found["cost"]["scratch"]["branch_seconds"] == 0
-    assert ", 3.0 s for the curve" in whole.html
+    assert "<small>3.0 s for the curve</small>" in whole.html
     assert ", 3.0 s for the curve |" in (whole.folder / "report.md").read_text(encoding="utf-8")
 
 
