@@ -236,6 +236,7 @@ class Report(Section):
     # Other sizes of the model, for the gain over model size: name -> dotted keys of the model, and their values. Each
     # is pretrained, finetuned and trained from scratch on one seed.
     sizes: dict[str, dict[str, Any]] = {}
+    seed: Count = 0
 
     @model_validator(mode="after")
     def _distinct_names(self) -> Report:
@@ -243,8 +244,6 @@ class Report(Section):
         if taken:
             raise ValueError(f"the name {min(taken)!r} is taken; rivals and sizes need names of their own")
         return self
-
-    seed: Count = 0
 
 
 class Ablation(Section):

@@ -54,6 +54,7 @@ def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
         "bytes": readable_bytes,
         "seconds": readable_seconds,
         "words": lambda name: name.replace("_", " "),
+        "changes": _changes,
         "as_yaml": lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True),
     }
     words: dict[str, Any] = {
@@ -64,3 +65,9 @@ def _render(template: str, report: Mapping[str, Any], **more: Any) -> str:
     words["reproduction"] = reproduction(report)
     words["strongest"] = min(report["rivals"], key=lambda one: one["val_bits_per_byte"]["mean"], default=None)
     return environment.get_template(template).render(report=report, labels=LABELS, **words, **more)
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    """Config keys and their values, as one writes them."""
+    several = {key: value if isinstance(value, list | tuple) else [value] for key, value in changes.items()}
+    return ", ".join(f"{key}: {' '.join(map(str, values))}" for key, values in several.items())

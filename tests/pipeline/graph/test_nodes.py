@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.graph.config import Config
+from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection
 from pipeline.graph.stages import NAMES, Node, fingerprints, identity, nodes_of
+from pipeline.graph.store import Store
 
 
 def config(**report: Any) -> Config:
@@ -22,6 +25,14 @@ def nodes(**report: Any) -> dict[str, Node]:
 
 def test_a_plain_run_makes_its_stages() -> None:
     assert tuple(nodes()) == NAMES
+
+
+def test_the_columns_of_a_plan_stand_below_each_other_whatever_a_rival_is_called(tmp_path: Path) -> None:
+    rivals = {"a rival with a long name": {"scratch.max_steps": 3}}
+    lines = plan(config(rivals=rivals), Store(tmp_path), 1).as_text().splitlines()
+    states = [line.index("will run") for line in lines if "will run" in line]
+    assert len(states) == len(NAMES) + 1 and len(set(states)) == 1
+    assert len({line.index("   (this run") for line in lines if "(this run" in line}) == 1
 
 
 def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenizer() -> None:

@@ -109,6 +109,12 @@ def test_a_leak_ablation_without_a_leak_says_so(found: dict[str, Any]) -> None:
     assert "would have come from the leak" not in page.markdown(clean)
 
 
+def test_a_rivals_changes_read_as_they_are_written(found: dict[str, Any]) -> None:
+    rival = found["rivals"][0] | {"changes": {"scratch.learning_rates": ["2e-3", "4e-3"], "model.width": 64}}
+    shown = page.markdown(found | {"rivals": [rival]})
+    assert "| scratch.learning_rates: 2e-3 4e-3, model.width: 64 |" in shown
+
+
 def test_cost_names_what_the_branches_took_of_a_stage(whole: Any, found: dict[str, Any]) -> None:
     assert found["cost"]["pretrain"]["branch_seconds"] == 4 * 0.75
     assert found["cost"]["scratch"]["branch_seconds"] == 0
