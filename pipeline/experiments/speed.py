@@ -57,7 +57,7 @@ class Step:
         kind = torch.bfloat16 if section.dtype == "bf16" else torch.float32
         shape = shape_of(config)
         self.model = GPT(shape).to(self.device, kind)
-        prepare(self.model, section)
+        prepare(self.model, section, self.device.type)
         self.optimizer = optimizer_of(self.model, section)
         samples = max(1, min(section.micro_batch, section.batch_tokens // shape.context))
         self.rounds = max(1, section.batch_tokens // (samples * shape.context))

@@ -181,7 +181,8 @@ class Training(Section):
     beta2: Real = 0.95
     clip: Real = 1.0  # largest gradient norm; 0 switches clipping off
     zero: Literal[0, 1, 2, 3] = 1
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    # bf16: weights, too, but for the optimizer's. mixed: products alone, and where the hardware has units for them.
+    dtype: Literal["fp32", "bf16", "mixed"] = "fp32"
     activation_checkpointing: bool = False
     compile: bool = False
     evaluate_every: Count = 100

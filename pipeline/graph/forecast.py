@@ -19,6 +19,7 @@ import torch
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
 from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
+from pipeline.graph.precision import products
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
@@ -74,7 +75,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
 def memory_bytes(shape: GPTShape, settings: Training, zero: int, ranks: int) -> int:
     """Bytes one rank needs: model state under a ZeRO stage, activations of a micro-batch, and the process itself."""
     parameters = num_parameters(shape)
-    wide = settings.dtype == "fp32"
+    wide = settings.dtype != "bf16"
     weights, gradients, optimizer = (4, 4, 8) if wide else (2, 2, 12)
     state = optimizer / (ranks if zero >= 1 else 1) + gradients / (ranks if zero >= 2 else 1)
     state += weights / (ranks if zero >= 3 else 1)
@@ -83,7 +84,7 @@ def memory_bytes(shape: GPTShape, settings: Training, zero: int, ranks: int) -> 
 
 def _activation_bytes(shape: GPTShape, settings: Training) -> int:
     """Korthikanti et al. 2022, equation 1, without dropout masks and with flash attention, plus the logits twice."""
-    values = 4 if settings.dtype == "fp32" else 2
+    values = 2 if settings.dtype == "bf16" else 4  # mixed keeps its stream and its loss in fp32
     positions = settings.micro_batch * shape.context
     per_layer = 2 if settings.activation_checkpointing else 15
     return positions * values * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
@@ -119,12 +120,13 @@ def matrix_flops_per_second(dtype: str) -> float:
     because what else runs now need not run for as long as the training does.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.float32 if dtype == "fp32" else torch.bfloat16
+    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     size = 4096 if device == "cuda" else 512
     matrix = torch.randn(size, size, device=device, dtype=kind)
     fastest, started = math.inf, time.perf_counter()
     while time.perf_counter() - started < 0.3:
         begun = time.perf_counter()
-        (matrix @ matrix)[0, 0].item()  # waits for the device
+        with products(dtype, device):
+            (matrix @ matrix)[0, 0].item()  # waits for the device
         fastest = min(fastest, time.perf_counter() - begun)
     return 2.0 * size**3 / fastest

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpt.model import GPT
 from pipeline.graph.config import Training
+from pipeline.graph.precision import products
 
 MOMENTUM = 0.95
 # The quintic iteration of Jordan et al. 2024 takes every singular value above zero to about 1 in five rounds.
@@ -40,7 +41,7 @@ def muon(model: GPT, recipe: Training) -> Muon:
     for group in model.decay_groups(recipe.weight_decay):
         rest = [parameter for parameter in group["params"] if id(parameter) not in hidden]
         groups += [{**group, "params": rest}] if rest else []
-    return Muon(groups, lr=0.0, betas=(recipe.beta1, recipe.beta2), fused=True)
+    return Muon(groups, recipe.dtype, lr=0.0, betas=(recipe.beta1, recipe.beta2), fused=True)
 
 
 class Muon(torch.optim.AdamW):
@@ -49,8 +50,13 @@ class Muon(torch.optim.AdamW):
     Momentum is orthogonalized, so that every direction of a matrix moves equally far (Jordan et al. 2024, "Muon: an
     optimizer for hidden layers in neural networks"). The update is scaled to the size of AdamW's, so that both share
     learning rate and weight decay (Liu et al. 2025, "Muon is scalable for LLM training"). `rows` cuts each matrix of
-    a group into those that work apart. Every rank holds all of them, and orthogonalizes its share for all ranks.
+    a group into those that work apart. Every rank holds all of them, and orthogonalizes its share for all ranks, in
+    the products of `dtype`.
     """
+
+    def __init__(self, groups: list[dict[str, Any]], dtype: str, **settings: Any) -> None:
+        super().__init__(groups, **settings)
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -74,7 +80,8 @@ class Muon(torch.optim.AdamW):
         if not matrices:
             return
         directions = torch.stack([self._with_momentum(matrix) for matrix in matrices])  # (L, M, N)
-        updates = shared_out(directions, lambda share: cut_and_orthogonalized(share, group["rows"]))
+        with products(self.dtype, directions.device.type):
+            updates = shared_out(directions, lambda share: cut_and_orthogonalized(share, group["rows"]))
         for matrix, update in zip(matrices, updates, strict=True):
             matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
 

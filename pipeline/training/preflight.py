@@ -41,8 +41,8 @@ def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> No
 
 def refuse_flattened_matrices(stage: str, recipe: Training) -> None:
     """Raise ConfigError where DeepSpeed would hand Muon slices of a flat vector instead of matrices."""
-    if recipe.optimizer == "muon" and (recipe.zero > 0 or recipe.dtype != "fp32"):
+    if recipe.optimizer == "muon" and (recipe.zero > 0 or recipe.dtype == "bf16"):
         raise ConfigError(
             f"{stage}.optimizer muon needs whole matrices; zero {recipe.zero} with {recipe.dtype} cuts them up.",
-            remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32, or use adamw.",
+            remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32 or mixed, or use adamw.",
         )

@@ -51,7 +51,7 @@ def body(job: Job, world: World, progress: Progress) -> dict[str, Any]:
     seed = _seed(section)
     batches = Batches(mixture, batch_samples=geometry.batch_samples, seed=seed)
     model = first_model(ground, seed)
-    prepare(model, section)
+    prepare(model, section, world.device)
     engine = Engine(model, optimizer_of(model, section), settings_of(section, geometry, job.slice["deepspeed"]), world)
     try:
         readings = _readings(job, engine, batches, geometry, seed, progress)

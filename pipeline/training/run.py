@@ -11,6 +11,7 @@ from typing import Any
 
 from gpt.model import GPT
 from pipeline.graph.config import Training
+from pipeline.graph.precision import products
 from pipeline.graph.progress import Progress
 from pipeline.tokens.batches import Batches
 from pipeline.training.checkpoints import Checkpoints
@@ -67,7 +68,7 @@ def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:
 
     Raises Diverged and Preempted as the loop does. Collective.
     """
-    prepare(model, run.section)
+    prepare(model, run.section, world.device)
     engine = Engine(model, optimizer_of(model, run.section), run.settings, world)
     checkpoints = Checkpoints(
         run.folder / CHECKPOINTS,
@@ -98,9 +99,12 @@ def carry_out(run: Run, model: GPT, world: World, progress: Progress) -> State:
     return state
 
 
-def prepare(model: GPT, section: Training) -> None:
-    """Make the choices that change how the model computes, not what."""
+def prepare(model: GPT, section: Training, device: str) -> None:
+    """Make the choices that change how the model computes on this kind of device, not what."""
     model.checkpoint_activations = section.activation_checkpointing
+    if section.dtype == "mixed":
+        # Around its own forward: DeepSpeed (0.19.8) switches off an autocast that it finds around its engine's.
+        model.forward = products(section.dtype, device)(model.forward)  # type: ignore[method-assign]
     if section.compile:
         model.compile()
 

@@ -42,7 +42,7 @@ class Settings:
     micro_batch: int  # samples that one rank feeds one forward
     accumulation: int  # micro-batches of one rank in a step
     zero: Literal[0, 1, 2, 3] = 1
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    dtype: Literal["fp32", "bf16", "mixed"] = "fp32"  # mixed is fp32 to DeepSpeed; see pipeline/graph/precision.py
     clip: float = 1.0  # 0 switches clipping off
     deepspeed: Mapping[str, Any] = field(default_factory=dict)  # passed through
 
@@ -82,7 +82,7 @@ def refuse_owned_keys(block: Mapping[str, Any]) -> None:
 
 
 def checks_gradients(settings: Settings) -> bool:
-    """Whether DeepSpeed looks for non-finite gradients before an update: not in stage 0 with fp32 (0.19.8)."""
+    """Whether DeepSpeed looks for non-finite gradients before an update: not in stage 0 with fp32 weights (0.19.8)."""
     return settings.zero > 0 or settings.dtype == "bf16"
 
 

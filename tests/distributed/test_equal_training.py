@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
     **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
     "muon-fp32": {"zero": 0, "optimizer": "muon"},
+    "muon-mixed": {"zero": 0, "optimizer": "muon", "dtype": "mixed"},
 }
 CONVERTED = [f"zero-{zero}-fp32" for zero in (0, 1, 2, 3)] + ["muon-fp32"]
 STEPS = 8
