@@ -19,9 +19,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # the driver starts without torch
+    from pipeline.graph.config import Pretrain
+    from pipeline.tokens.batches import Batches
+    from pipeline.training.engine import Engine
+    from pipeline.training.loop import Watch
+    from pipeline.training.recipe import Geometry
+    from pipeline.training.state import State
+    from pipeline.training.world import World
 
 ROUNDS, STEPS_PER_TURN, WARMUP_STEPS = 15, 1, 2
 SHAPE: dict[str, Any] = {"vocab_size": 4096, "layers": 6, "width": 256, "heads": 4, "kv_heads": 4, "context": 256}
@@ -170,18 +179,10 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     """Folio's own loop and engine, with its metrics, on real shards."""
     import torch
 
-    from gpt.model import GPT, GPTShape
     from pipeline.graph.config import Pretrain
-    from pipeline.graph.progress import Progress
-    from pipeline.tokens.batches import Batches, Mixture
-    from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, write_shard
     from pipeline.training import rendezvous
-    from pipeline.training.engine import Engine
     from pipeline.training.loop import train
-    from pipeline.training.metrics import Metrics, Unwatched
-    from pipeline.training.optimizer import optimizer_of
     from pipeline.training.recipe import Geometry, Recipe
-    from pipeline.training.settings import Settings
     from pipeline.training.signals import stop
     from pipeline.training.state import State
     from pipeline.training.world import World
@@ -190,31 +191,13 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rendezvous.join(world, startup_seconds=120)
     folder = Path(os.environ["FOLIO_BENCH"]) / str(world.rank)
-    folder.mkdir(parents=True)
-    tokens = corpus()
-    info = ShardInfo("corpus/train-00000", "bench", "bench", SHAPE["vocab_size"], 0)
-    path = folder / "corpus/train-00000.arrow"
-    path.parent.mkdir()
-    write_shard(path, [Rows(tokens, np.array([0, len(tokens)]), ["all"])], info)
-
-    numbers = {
-        "batch_tokens": BATCH_TOKENS,
-        "micro_batch": MICRO_BATCH,
-        "zero": zero,
-        "evaluate_every": 0,
-        "save_every": 0,
-    }
-    section = Pretrain.model_validate(numbers)
+    numbers = {"batch_tokens": BATCH_TOKENS, "micro_batch": MICRO_BATCH, "evaluate_every": 0, "save_every": 0}
+    section = Pretrain.model_validate(numbers | {"zero": zero})
     geometry = Geometry.of("pretrain", section, context=SHAPE["context"], world_size=world.world_size)
-    batches = Batches(
-        Mixture([(TokenStream.open([path]), 1.0)], SHAPE["context"]), batch_samples=geometry.batch_samples, seed=0
-    )
-    model = GPT(GPTShape(**SHAPE))
-    settings = Settings(geometry.micro_batch, geometry.accumulation, section.zero, section.dtype, section.clip)
-    engine = Engine(model, optimizer_of(model, section), settings, world)
+    batches = batches_of(folder, geometry)
+    engine = engine_of(section, geometry, world)
     state = State()
-    with Progress("bench").task("bench", None, "steps") as task:
-        watch = Metrics(folder, task, state, samples_of=batches.samples_of_step) if world.leads else Unwatched()
+    watch = watch_of(folder, state, batches, world)
 
     def take_steps(steps: int) -> None:
         nonlocal state
@@ -232,6 +215,40 @@ def folio_loop(zero: int) -> Callable[[int], None]:
         )
 
     return take_steps
+
+
+def batches_of(folder: Path, geometry: Geometry) -> Batches:
+    """From a shard that this rank wrote for itself."""
+    from pipeline.tokens.batches import Batches, Mixture
+    from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, write_shard
+
+    tokens = corpus()
+    info = ShardInfo("corpus/train-00000", "bench", "bench", SHAPE["vocab_size"], 0)
+    path = folder / "corpus/train-00000.arrow"
+    path.parent.mkdir(parents=True)
+    write_shard(path, [Rows(tokens, np.array([0, len(tokens)]), ["all"])], info)
+    mixture = Mixture([(TokenStream.open([path]), 1.0)], SHAPE["context"])
+    return Batches(mixture, batch_samples=geometry.batch_samples, seed=0)
+
+
+def engine_of(section: Pretrain, geometry: Geometry, world: World) -> Engine:
+    from gpt.model import GPT, GPTShape
+    from pipeline.training.engine import Engine
+    from pipeline.training.optimizer import optimizer_of
+    from pipeline.training.run import settings_of
+
+    model = GPT(GPTShape(**SHAPE))
+    return Engine(model, optimizer_of(model, section), settings_of(section, geometry, {}), world)
+
+
+def watch_of(folder: Path, state: State, batches: Batches, world: World) -> Watch:
+    from pipeline.graph.progress import Progress
+    from pipeline.training.metrics import Metrics, Unwatched
+
+    if not world.leads:
+        return Unwatched()
+    with Progress("bench").task("bench", None, "steps") as task:
+        return Metrics(folder, task, state, samples_of=batches.samples_of_step)
 
 
 def corpus() -> np.ndarray:
