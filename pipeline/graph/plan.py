@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
 from pipeline.graph import forecast
 from pipeline.graph.config import Config, Training
+from pipeline.graph.precision import has_bf16_units
 from pipeline.graph.quantities import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.graph.stages import Node, fingerprints, identity, nodes_of
 from pipeline.graph.store import Store
@@ -40,13 +42,14 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The plan of a run; `obstacles` names what does not fit on this machine, each as a sentence."""
+    """The plan of a run, what does not fit on this machine and what else is worth knowing of it, each as a sentence."""
 
     run: str
     ranks: int
     stages: tuple[StagePlan, ...]
     parameters: int
     obstacles: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -59,7 +62,7 @@ class RunPlan:
         if not ahead:
             return "\n".join([*lines, "Nothing to do."])
         verdict = [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
-        return "\n".join([*lines, _total(ahead), *verdict])
+        return "\n".join([*lines, _total(ahead), *self.notes, *verdict])
 
 
 def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
@@ -67,7 +70,8 @@ def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
     found = fingerprints(config)
     shape = _shape(config, store, found)
     stages = tuple(_stage_plan(node, store, found, ranks, shape) for node in nodes_of(config))
-    return RunPlan(config.name, ranks, stages, num_parameters(shape), _obstacles(stages, ranks, store.root))
+    obstacles = _obstacles(stages, ranks, store.root)
+    return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, _notes(config, stages))
 
 
 def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
@@ -163,10 +167,28 @@ def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path) -> tuple[s
     return tuple(found)
 
 
+def _notes(config: Config, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
+    """What a training's dtype comes to where nothing multiplies bf16 in hardware."""
+    if has_bf16_units("cuda" if torch.cuda.is_available() else "cpu"):
+        return ()
+    dtypes = {
+        stage.stage: getattr(config, stage.stage).dtype
+        for stage in stages
+        if stage.state != "done" and stage.tokens and hasattr(config, stage.stage)
+    }
+    meaning = {
+        "bf16": "is emulated by this processor and takes up to a hundred times as long; mixed or fp32 would not",
+        "mixed": "computes in fp32 on this processor, which has no units for bf16",
+    }
+    return tuple(
+        f"{', '.join(names)}: dtype {dtype} {text}."
+        for dtype, text in meaning.items()
+        if (names := [name for name, found in dtypes.items() if found == dtype])
+    )
+
+
 def _memory_bytes() -> int:
     """Memory that training may use: of one GPU, or what this machine has available now."""
-    import torch
-
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return int(psutil.virtual_memory().available)
@@ -174,8 +196,6 @@ def _memory_bytes() -> int:
 
 def _ranks_per_memory() -> int:
     """How many local ranks share the memory above: one per GPU, all of them on a CPU machine."""
-    import torch
-
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 

@@ -121,6 +121,18 @@ def test_a_run_that_cannot_fit_is_told(chain):
     assert plan(config(), chain).obstacles == ()
 
 
+def test_plan_says_what_a_dtype_comes_to_without_bf16_units(chain, monkeypatch):
+    halves = config(pretrain={"dtype": "bf16"}, scratch={"dtype": "mixed"}, finetune={"dtype": "mixed"})
+    monkeypatch.setattr("pipeline.graph.plan.has_bf16_units", lambda device: False)
+    emulated, wide = plan(halves, chain).notes
+    assert emulated.startswith("pretrain: dtype bf16 is emulated")
+    assert wide.startswith("scratch, finetune: dtype mixed computes in fp32")
+    assert emulated in plan(halves, chain).as_text()
+    assert plan(config(), chain).notes == ()
+    monkeypatch.setattr("pipeline.graph.plan.has_bf16_units", lambda device: True)
+    assert plan(halves, chain).notes == ()
+
+
 def test_zero_stages_need_less_memory_with_more_ranks(chain):
     four = plan(config(), chain, ranks=4)
     sizes = next(stage for stage in four.stages if stage.stage == "pretrain").memory_bytes_per_rank
