@@ -143,7 +143,7 @@ def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
         "Loss": "The validation text is cut into windows of the model's context, and every token is scored once. "
         "The loss is the sum of nats over all tokens, divided by their number. Bits per byte divide the same sum by "
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
-        "compare.",
+        "compare. All of it is computed in 32-bit floats, whatever the training used.",
         "Choice": "Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best "
         "one. Learning rate and best step are chosen on the selection text; the validation text is scored once, here.",
         "Interval": "Two things are left to chance: which text is scored, and which seeds are trained. The text is "
