@@ -27,6 +27,7 @@ from pipeline.experiments.speed import tokens_per_second
 from pipeline.experiments.trainings import Training, carried_out, with_section, with_share
 from pipeline.experiments.variants import Variant, variants
 from pipeline.graph.config import Config
+from pipeline.graph.hardware import keep_memory
 from pipeline.graph.manifest import write_atomically
 from pipeline.graph.progress import Progress
 from pipeline.graph.quantities import counted
@@ -39,7 +40,6 @@ from pipeline.results.comparison import Losses
 from pipeline.results.evaluation import Windows, fixed_threads, score_windows, windows_of
 from pipeline.tokens.tokenizer import load_tokenizer
 from pipeline.training.weights import load_model
-from pipeline.training.worker import keep_memory
 
 FORMAT = 1
 SAME_SPEED = 0.02  # a smaller difference in speed is none: matched tokens are matched time

@@ -11,15 +11,19 @@ import glob
 import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from gpt.counts import flops_per_token, num_parameters
+from gpt.model import GPT
 from gpt.shape import GPTShape
 from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
-from pipeline.graph.precision import products
+from pipeline.graph.hardware import keep_memory, products
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
@@ -28,7 +32,10 @@ IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 WEIGHT_BYTES = 4  # per parameter
 CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
-EFFICIENCY = 0.6  # of a large matrix product that training reaches; measured on two cores in docs/results/bench.md
+EFFICIENCY = (
+    0.8  # what updates, evaluations, checkpoints and the exchange between ranks leave of the arithmetic's speed
+)
+TIMED_SECONDS, TIMED_FLOPS = 0.3, 2e10  # at most, spent on timing one model
 ZERO_STAGES = (0, 1, 2, 3)
 
 
@@ -115,18 +122,51 @@ def _source_bytes(pattern: str | None, limit: int | None) -> int | None:
     return min(limits) if limits else None
 
 
-def matrix_flops_per_second(dtype: str) -> float:
-    """Speed of a large matrix product on this machine, all cores (or one GPU): the best of a few tenths of a second,
-    because what else runs now need not run for as long as the training does.
+@cache
+def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
+    """Arithmetic of training such a model on one core of this machine, or one GPU, with so many samples at a time.
+
+    The fastest of a few forwards and backwards in processor time, because what else runs now need not run for as long
+    as the training does. What is large is timed on a part: a narrower model, on a CPU also fewer layers and samples.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    kind = torch.bfloat16 if dtype == "bf16" else torch.float32
-    size = 4096 if device == "cuda" else 512
-    matrix = torch.randn(size, size, device=device, dtype=kind)
-    fastest, started = math.inf, time.perf_counter()
-    while time.perf_counter() - started < 0.3:
-        begun = time.perf_counter()
+    part = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
+    if device == "cpu":
+        keep_memory()  # as training does
+        affordable = TIMED_FLOPS / (flops_per_token(part) * part.context)  # samples
+        part = replace(part, layers=max(1, min(part.layers, int(affordable * part.layers))))
+        samples = max(1, min(samples, int(affordable)))
+    model = GPT(part).to(device, torch.bfloat16 if dtype == "bf16" else torch.float32)
+    tokens = torch.randint(part.vocab_size, (samples, part.context + 1), device=device)
+
+    def once() -> None:
         with products(dtype, device):
-            (matrix @ matrix)[0, 0].item()  # waits for the device
-        fastest = min(fastest, time.perf_counter() - begun)
-    return 2.0 * size**3 / fastest
+            nats, _ = model(tokens[:, :-1], tokens[:, 1:])
+        nats.backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    with one_thread():
+        return flops_per_token(part) * samples * part.context / fastest(once, TIMED_SECONDS)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other would count as work where cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def fastest(once: Callable[[], None], seconds: float) -> float:
+    """The least processor time of calls that go on for so many seconds, of two at least."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    times, end = list[float](), clock() + seconds
+    while len(times) < 2 or clock() < end:
+        started = clock()
+        once()
+        times.append(clock() - started)
+    return min(times)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import torch
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
 from pipeline.graph import forecast
-from pipeline.graph.config import Config, Training
-from pipeline.graph.precision import has_bf16_units
+from pipeline.graph.config import Arm, Config, Training
+from pipeline.graph.hardware import has_bf16_units
 from pipeline.graph.quantities import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.graph.stages import Node, fingerprints, identity, nodes_of
 from pipeline.graph.store import Store
@@ -68,27 +67,28 @@ class RunPlan:
 def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
     """What `folio run` would do now, with so many ranks."""
     found = fingerprints(config)
-    shape = _shape(config, store, found)
-    stages = tuple(_stage_plan(node, store, found, ranks, shape) for node in nodes_of(config))
+    shape = _shape(config, store, found["tokenizer"])
+    stages = tuple(_stage_plan(node, store, found, ranks) for node in nodes_of(config))
     obstacles = _obstacles(stages, ranks, store.root)
     return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, _notes(config, stages))
 
 
-def _shape(config: Config, store: Store, found: Mapping[str, str]) -> GPTShape:
+def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape:
     """The model, with the vocabulary of the finished tokenizer or else the expected one."""
-    tokenizer = store.finished("tokenizer", found["tokenizer"])
+    tokenizer = store.finished("tokenizer", tokenizer_fingerprint)
     counts = tokenizer.manifest.counts if tokenizer else {}
     expected = forecast.IMPORTED_VOCABULARY if config.pretrained else forecast.vocabulary(config.tokenizer)
     return config.model.shape(counts.get("vocab_size", expected))
 
 
-@cache
-def _flops_per_second(dtype: str) -> float:
-    """What training reaches; timed once, and only if something will train."""
-    return forecast.matrix_flops_per_second(dtype) * forecast.EFFICIENCY
+def _flops_per_second(settings: Training, shape: GPTShape, ranks: int) -> float:
+    """What training reaches: on a GPU for each rank, or on all cores of this machine."""
+    dropout = settings.dropout if isinstance(settings, Arm) and settings.dropout is not None else shape.dropout
+    one = forecast.flops_per_second(replace(shape, dropout=dropout), settings.dtype, settings.micro_batch)
+    return one * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
-def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int, shape: GPTShape) -> StagePlan:
+def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int) -> StagePlan:
     stage, config = node.stage, node.config
     folder = str(store.folder(stage.name, found[node.name]))
     artifact = store.finished(stage.name, found[node.name])
@@ -97,6 +97,7 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int, 
         return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
     reason = _why(node, store, found)
     state = "stale" if reason else "will run"
+    shape = _shape(config, store, found[node.inputs.get("tokenizer", "tokenizer")])
     if not stage.trains and stage.name == "pretrain":
         size = forecast.WEIGHT_BYTES * num_parameters(shape)
         return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
@@ -105,7 +106,7 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int, 
         return StagePlan(node.name, state, reason, folder, seconds, disk)
     need = forecast.training_need(stage.name, config, shape, ranks)
     settings: Training = getattr(config, stage.name)
-    seconds = need.flops / _flops_per_second(settings.dtype)
+    seconds = need.flops / _flops_per_second(settings, shape, ranks)
     return StagePlan(
         node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt.model import GPT
 from pipeline.graph.config import Training
-from pipeline.graph.precision import products
+from pipeline.graph.hardware import products
 
 MOMENTUM = 0.95
 # The quintic iteration of Jordan et al. 2024 takes every singular value above zero to about 1 in five rounds.

@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt.model import GPT
 from pipeline.graph.config import Training
-from pipeline.graph.precision import products
+from pipeline.graph.hardware import products
 from pipeline.graph.progress import Progress
 from pipeline.tokens.batches import Batches
 from pipeline.training.checkpoints import Checkpoints

@@ -42,7 +42,7 @@ class Settings:
     micro_batch: int  # samples that one rank feeds one forward
     accumulation: int  # micro-batches of one rank in a step
     zero: Literal[0, 1, 2, 3] = 1
-    dtype: Literal["fp32", "bf16", "mixed"] = "fp32"  # mixed is fp32 to DeepSpeed; see pipeline/graph/precision.py
+    dtype: Literal["fp32", "bf16", "mixed"] = "fp32"  # mixed is fp32 to DeepSpeed; see pipeline/graph/hardware.py
     clip: float = 1.0  # 0 switches clipping off
     deepspeed: Mapping[str, Any] = field(default_factory=dict)  # passed through
 

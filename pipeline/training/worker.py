@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pkgutil
@@ -18,6 +17,7 @@ import torch
 
 from pipeline.errors import EnvironmentFault
 from pipeline.graph.config import Launch
+from pipeline.graph.hardware import keep_memory
 from pipeline.graph.manifest import write_atomically
 from pipeline.graph.progress import Progress
 from pipeline.graph.runner import environment_faults
@@ -27,8 +27,6 @@ from pipeline.training.job import Job
 from pipeline.training.pulse import pulse
 from pipeline.training.signals import PARENT, die_with_parent, stop
 from pipeline.training.world import World
-
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 
 
 def main() -> None:
@@ -88,16 +86,6 @@ def into_log(logs: Path, rank: int) -> None:
     if rank != 0:
         os.dup2(log, sys.stderr.fileno())
     os.close(log)
-
-
-def keep_memory() -> None:
-    """Have malloc keep what is freed: it otherwise returns every large buffer to the kernel, and each step faults all
-    its pages in again (half of the time of a small model's step)."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
-        libc.mallopt(M_TOP_PAD, 256 << 20)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.experiments.speed import shape_of, tokens_per_second
 from pipeline.graph.config import Config, Corpus, Model, Pretrain
-from pipeline.graph.precision import has_bf16_units
+from pipeline.graph.hardware import has_bf16_units
 from pipeline.graph.progress import Progress
 
 

@@ -140,7 +140,7 @@ class Group:
 
 def serve(kind: str, zero: int) -> None:
     """Do as many steps as each line on stdin says, and answer with their seconds."""
-    from pipeline.training.worker import keep_memory
+    from pipeline.graph.hardware import keep_memory
 
     keep_memory()
     take_steps = plain_loop() if kind == "plain" else folio_loop(zero)

@@ -140,6 +140,12 @@ def test_zero_stages_need_less_memory_with_more_ranks(chain):
     assert len(set(sizes)) == 4
 
 
+def test_a_rival_is_planned_with_its_own_model(chain):
+    made = plan(config(report={"rivals": {"wide": {"model.width": 512}}}), chain)
+    memory = {stage.stage: stage.memory_bytes_per_rank for stage in made.stages if stage.tokens}
+    assert memory["wide.scratch"][0] > memory["scratch"][0]
+
+
 def test_a_stage_alone_needs_its_inputs(chain):
     with pytest.raises(DataError, match="Stage corpus needs target"):
         runner.run(config(), chain, Selection("corpus", "corpus"))

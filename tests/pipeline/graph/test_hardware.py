@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from gpt.model import GPT, GPTShape
-from pipeline.graph import precision
+from pipeline.graph import hardware
 from pipeline.graph.config import Pretrain
-from pipeline.graph.precision import has_bf16_units, products
+from pipeline.graph.hardware import has_bf16_units, products
 from pipeline.training.optimizer import Muon, optimizer_of
 from pipeline.training.run import prepare
 
@@ -26,7 +26,7 @@ def loss_and_model(dtype: str) -> tuple[torch.Tensor, GPT]:
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> bool:
     """Pretends that the processor has bf16 units or not: without them PyTorch emulates bf16, to the same end."""
-    monkeypatch.setattr(precision, "has_bf16_units", lambda device: request.param)
+    monkeypatch.setattr(hardware, "has_bf16_units", lambda device: request.param)
     return bool(request.param)
 
 
