@@ -172,7 +172,8 @@ CURVE = (
 LEAK = (
     "Corpus, shards, pretraining and finetuning are made again with decontamination switched off and everything "
     "else the same, the tokenizer too. What the finetuned loss falls by is what the validation text in the corpus "
-    "is worth."
+    "is worth. Each side is one pretraining, and the texts left in change the order of all others: the interval does "
+    "not include what another order would change."
 )
 
 
