@@ -32,9 +32,7 @@ IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 WEIGHT_BYTES = 4  # per parameter
 CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
-EFFICIENCY = (
-    0.8  # what updates, evaluations, checkpoints and the exchange between ranks leave of the arithmetic's speed
-)
+EFFICIENCY = 0.8  # what updates, evaluations and the exchange between ranks leave of the arithmetic's speed
 TIMED_SECONDS, TIMED_FLOPS = 0.3, 2e10  # at most, spent on timing one model
 ZERO_STAGES = (0, 1, 2, 3)
 
