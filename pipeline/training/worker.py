@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import pkgutil
@@ -29,8 +30,11 @@ from pipeline.training.signals import PARENT, die_with_parent, stop
 from pipeline.training.world import World
 
 
-def main() -> None:
-    """Run the rank to its end; leaves with the exit code of what happened."""
+def main() -> NoReturn:
+    """Run the rank to its end; the process ends here, with the exit code of what happened.
+
+    And at once: gloo's threads may hold the last tensors still, and abort if Python is taken down under them.
+    """
     die_with_parent(int(os.environ.get(PARENT) or os.getppid()))
     job = Job.read(Path(sys.argv[1]))
     rank = int(os.environ.get("RANK", "0"))
@@ -43,6 +47,9 @@ def main() -> None:
         rendezvous.join(world, startup_seconds=job.settings.startup_seconds)
         train(job, world)
         rendezvous.leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def prepare(launch: Launch, world: World) -> None:
@@ -79,13 +86,14 @@ def give_up(error: BaseException, logs: Path, rank: int) -> NoReturn:
 
 
 def into_log(logs: Path, rank: int) -> None:
-    """Send output to this rank's log; what rank 0 says on stderr stays with the operator."""
+    """Send output to this rank's log, and where each thread was if it crashes; rank 0's stderr stays the operator's."""
     logs.mkdir(parents=True, exist_ok=True)
     log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(log, sys.stdout.fileno())
     if rank != 0:
         os.dup2(log, sys.stderr.fileno())
     os.close(log)
+    faulthandler.enable(sys.stdout)
 
 
 @contextmanager

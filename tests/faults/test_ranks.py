@@ -102,6 +102,21 @@ def test_refusal_of_one_rank_is_what_the_operator_reads(launch: Launch) -> None:
     assert launch(faults={"1:3": "refuse"}).end() == (3, "Shard x is damaged. Run stage shards again.")
 
 
+def test_rank_is_done_before_python_is_taken_down_under_the_threads_of_gloo(launch: Launch) -> None:
+    code, said = launch(steps=5, faults={"1:3": "abort on exit"}).end()
+    assert (code, said) == (0, "")
+
+
+def test_crashed_rank_leaves_its_stack_in_its_log(launch: Launch) -> None:
+    launched = launch(faults={"1:3": "SIGSEGV"})
+    code, said = launched.end()
+    assert code == 6
+    assert "it ended with SIGSEGV" in said
+    log = (launched.job.logs / "rank-1.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert "in train_stage" in log
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 4 MB."""
