@@ -145,7 +145,9 @@ def methods(num_windows: int, block: int, resamples: int) -> dict[str, str]:
         "ln 2 and by the text's UTF-8 bytes, nats per character by its characters; so runs with different tokenizers "
         "compare. All of it is computed in 32-bit floats, whatever the training used.",
         "Choice": "Each arm tries its grid of learning rates on its first seed, then trains all seeds with the best "
-        "one. Learning rate and best step are chosen on the selection text; the validation text is scored once, here.",
+        "one. Learning rate and best step are chosen on the selection text; the validation text is scored once, here. "
+        "Once the selection loss has not fallen for several evaluations in a row (the arm's patience in the config), a "
+        "training ends before its planned steps.",
         "Interval": "Two things are left to chance: which text is scored, and which seeds are trained. The text is "
         f"resampled {resamples:,} times in runs of {block} neighbouring windows out of {num_windows:,}, because "
         "neighbours are alike, and always for both arms together. Each arm's mean over seeds moves by its standard "
