@@ -37,6 +37,12 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# YAML 1.1 takes 2e-3 for text; people, and YAML 1.2, do not. Three digits of exponent, so that a hash stays text.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}$"), list("-+0123456789")
+)
+
+
 def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
     """The checked config of a YAML file with `settings` ("pretrain.tokens=1M") laid over it.
 

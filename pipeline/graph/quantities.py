@@ -38,7 +38,7 @@ def share(value: object) -> float:
 
 
 def real(value: object) -> float:
-    """A finite real number; YAML 1.1 reads `2e-3` as text, so text is accepted. Raises ValueError otherwise."""
+    """A finite real number from 0.002 or "2e-3". Raises ValueError for anything else."""
     number, unit = _split(value, "a number such as 0.002 or 2e-3")
     if unit:
         raise ValueError(f"{value!r} is not a number such as 0.002 or 2e-3")

@@ -23,6 +23,15 @@ def test_defaults_fill_what_a_file_leaves_out(tmp_path):
     assert config.target.name == "tiny-shakespeare"
 
 
+def test_exponents_are_numbers_where_no_type_says_so_and_hashes_stay_text(tmp_path):
+    config = load_config(
+        written(tmp_path, "deepspeed: {a: 2e-3, b: 1E6, c: [-4.5e+1], hash: 12e4567}\npretrain: {tokens: 1e6}"),
+        ["deepspeed.d=3e-4"],
+    )
+    assert config.deepspeed == {"a": 0.002, "b": 1_000_000.0, "c": [-45.0], "hash": "12e4567", "d": 0.0003}
+    assert config.pretrain.tokens == 1_000_000
+
+
 def test_unknown_key_names_line_and_the_likely_key(tmp_path):
     message = refusal(tmp_path, "name: x\npretrain:\n  tokenz: 1M\n")
     assert "run.yaml:3" in message
