@@ -63,17 +63,18 @@ def find_rates(config: Config, stage: str, store: Store, *, low: float, high: fl
 
 
 def suggested(readings: Sequence[Reading]) -> tuple[float, float, tuple[float, float, float]]:
-    """Where the smoothed loss falls fastest and where it is lowest; a grid of half, once and twice a tenth of that.
+    """Where the smoothed loss falls fastest and where it is lowest; a grid of half, once and twice a careful rate.
 
-    A whole training bears less than so few steps do; a tenth is the rule of thumb that came with the method.
+    A whole training bears less than so few steps do. There are two rules of thumb, a tenth of the lowest and where the
+    loss falls fastest, and either can be far too high: the smaller one is taken.
     """
     lowest = min(range(len(readings)), key=lambda at: readings[at].smoothed)
     span = max(len(readings) // 20, 1)
     falls = [(readings[at].smoothed - readings[at - span].smoothed, at) for at in range(span, max(lowest, span) + 1)]
     steepest = min(falls)[1]
-    middle = readings[lowest].learning_rate / 10
-    half, once, twice = (float(f"{middle * factor:.1g}") for factor in (0.5, 1, 2))
-    return readings[steepest].learning_rate, readings[lowest].learning_rate, (half, once, twice)
+    fast, low = readings[steepest].learning_rate, readings[lowest].learning_rate
+    half, once, twice = (float(f"{min(fast, low / 10) * factor:.1g}") for factor in (0.5, 1, 2))
+    return fast, low, (half, once, twice)
 
 
 def as_text(found: Found, stage: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -85,10 +86,16 @@ def test_rates_are_found_where_the_loss_falls_and_blows_up(config: Config, store
     assert f"to try:  scratch: {{learning_rates: [{found.grid[0]:g}, " in as_text(found, "scratch")
 
 
-def test_suggestion_of_a_hand_made_curve() -> None:
-    losses = [4.0, 4.0, 3.0, 2.5, 2.4, 2.6]
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([4.0, 4.0, 3.0, 2.5, 2.4, 2.6], (1e-3, 1e-1, (5e-4, 1e-3, 2e-3))),  # falls fastest long before its lowest
+        ([4.0, 4.0, 3.9, 2.5, 2.6, 2.7], (1e-2, 1e-2, (5e-4, 1e-3, 2e-3))),  # and right at it
+    ],
+)
+def test_suggestion_is_the_more_careful_of_two_rules(losses: list[float], expected: tuple[Any, ...]) -> None:
     readings = [Reading(10.0**-at, loss, loss) for at, loss in zip(range(5, -1, -1), losses, strict=True)]
-    assert suggested(readings) == (1e-3, 1e-1, (5e-3, 1e-2, 2e-2))
+    assert suggested(readings) == expected
 
 
 def test_inputs_that_are_not_finished_are_named(config: Config, tmp_path: Path) -> None:
