@@ -31,7 +31,7 @@ test-tools:
 ## make eval-harness the lm-evaluation-harness into .venv, and its test
 eval-harness: install
 	$(BIN)/python -m pip install --quiet --editable '.[harness]'
-	$(BIN)/python -m pytest tests/pipeline/exchange/test_harness.py
+	$(BIN)/python -m pytest tests/pipeline/huggingface/test_harness.py
 
 ## make check        static checks: ruff, mypy, import-linter, typos
 check: install

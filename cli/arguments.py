@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline.graph.config import Config
-from pipeline.graph.configfile import load_config
+from pipeline.config.loading import load_config
+from pipeline.config.schema import Config
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, such as configs/demo.yaml.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one key for this call.")]
-Ranks = Annotated[int | None, typer.Option(min=1, help="Ranks on this machine.")]
-Hostfile = Annotated[Path | None, typer.Option(help="Lines of `host slots=N`: train on several machines.")]
+SetOptions = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one key for this call.")
+]
+RanksOption = Annotated[int | None, typer.Option(min=1, help="Ranks on this machine.")]
+HostfileOption = Annotated[Path | None, typer.Option(help="Lines of `host slots=N`: train on several machines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -23,7 +23,7 @@ def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
 
     Example: folio checkpoint list artifacts/pretrain-0123456789ab
     """
-    from pipeline.graph.quantities import counted, readable_bytes, readable_count
+    from pipeline.runtime.formatting import counted, readable_bytes, readable_count
     from pipeline.training.checkpoints import read_receipt
 
     for folder in _found(path):
@@ -66,11 +66,11 @@ def convert(
 
     Example: folio checkpoint convert artifacts/pretrain-0123456789ab --ranks 4
     """
-    from pipeline.graph.quantities import counted
-    from pipeline.training import conversion
+    from pipeline.runtime.formatting import counted
+    from pipeline.training import reshard
 
     newest = _found(path)[-1]
-    aside = conversion.convert(newest, ranks)
+    aside = reshard.convert(newest, ranks)
     typer.echo(f"{newest} is for {counted(ranks, 'rank')} now; the original is {aside}")
 
 

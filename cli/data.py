@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.arguments import AsJson, ConfigPath, Settings, config_of
+from cli.arguments import AsJson, ConfigPath, SetOptions, config_of
 from pipeline.errors import ConfigError
 
 app = typer.Typer(help="Look at the data of a run.", no_args_is_help=True)
@@ -26,7 +26,7 @@ def show(
     step: Annotated[int, typer.Option(min=0, help="Step of pretraining, from 0.")],
     rank: Annotated[int | None, typer.Option(min=0, help="Only this rank's samples.")] = None,
     text: Annotated[bool, typer.Option(help="Print the whole text of each span.")] = False,
-    settings: Settings = None,
+    settings: SetOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Name the documents that a step of pretraining trained on.
@@ -35,10 +35,12 @@ def show(
 
     Example: folio data show configs/demo.yaml --step 100 --rank 0
     """
-    from pipeline.graph.stages import fingerprints, has_corpus
+    from pipeline.distributed.launch import num_ranks
+    from pipeline.graph.fingerprints import fingerprints
+    from pipeline.graph.stage_counts import StageCounts
     from pipeline.graph.store import Store
-    from pipeline.training.lookup import spans_of_step
-    from pipeline.training.preflight import num_ranks
+    from pipeline.graph.variants import has_corpus
+    from pipeline.training.documents_of_step import spans_of_step
 
     checked = config_of(config, settings)
     found = fingerprints(checked)
@@ -46,7 +48,7 @@ def show(
         raise ConfigError(f"{config} has no corpus, so nothing is pretrained here.", remedy="Give corpus.sources.")
     store = Store.from_environment()
     finished = store.finished("pretrain", found["pretrain"])
-    ranks = finished.manifest.counts["world_size"] if finished else num_ranks(checked.launch)
+    ranks = finished.counts_as(StageCounts).world_size if finished else num_ranks(checked.launch)
     for span in spans_of_step(store.folder("pretrain", found["pretrain"]), step, ranks):
         if rank is not None and span.rank != rank:
             continue

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from cli.arguments import AsJson, ConfigPath, Ranks, Settings, config_of
+from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import nodes_of
 
 if TYPE_CHECKING:
-    from pipeline.experiments.findings import Findings
-    from pipeline.graph.config import Config
+    from pipeline.config.schema import Config
+    from pipeline.experiments.ablation.effects import Findings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,8 +33,8 @@ def ablate(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, which share the cores.")] = 1,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the page goes; default the store.")] = None,
-    settings: Settings = None,
-    ranks: Ranks = None,
+    settings: SetOptions = None,
+    ranks: RanksOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Change one feature at a time; compare at matched parameters, tokens and time.
@@ -44,20 +44,20 @@ def ablate(
 
     Example: folio ablate configs/ablation.yaml --change model.activation=swiglu
     """
-    from pipeline.experiments import ablationpage as page
-    from pipeline.experiments.ablation import ablate as train
-    from pipeline.experiments.findings import findings
-    from pipeline.graph.manifest import write_atomically
+    from pipeline.experiments.ablation import page
+    from pipeline.experiments.ablation.ablate import ablate as train
+    from pipeline.experiments.ablation.effects import findings
     from pipeline.graph.store import Store
-    from pipeline.results.plots import write_png
+    from pipeline.report.figures.drawing import write_png
+    from pipeline.runtime.files import write_text
 
     ablation = train(_with(change, config_of(config, settings, ranks)), Store.from_environment(), jobs)
     found, command = findings(ablation), shlex.join(["folio", *sys.argv[1:]])
     figures = list(page.records(found, command, ablation.git_commit))
     folder = out or ablation.folder
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "ablation.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(folder / "ablation.md", page.as_page(found, command, ablation.git_commit))
+    write_text(folder / "ablation.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "ablation.md", page.as_page(found, command, ablation.git_commit))
     write_png(folder / "ablation.png", lambda inches: page.picture(found, inches))
     if as_json:
         typer.echo(json.dumps(figures, indent=1))
@@ -72,8 +72,8 @@ def lr_range(
     low: Annotated[float, typer.Option(min=0, help="First learning rate.")] = 1e-5,
     high: Annotated[float, typer.Option(min=0, help="Last learning rate.")] = 1.0,
     steps: Annotated[int, typer.Option(min=20, help="Steps in between.")] = 150,
-    settings: Settings = None,
-    ranks: Ranks = None,
+    settings: SetOptions = None,
+    ranks: RanksOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Find learning rates worth a grid, by one short training whose rate rises.
@@ -82,7 +82,7 @@ def lr_range(
 
     Example: folio lr-range configs/shakespeare-cpu.yaml --stage scratch
     """
-    from pipeline.experiments import rate_range
+    from pipeline.experiments.lr_range import suggestion
     from pipeline.graph.store import Store
 
     checked = config_of(config, settings, ranks)
@@ -91,8 +91,8 @@ def lr_range(
     if not 0 < low < high:
         raise ConfigError(f"--low {low:g} and --high {high:g} span no range.", remedy="Give 0 < low < high.")
     store = Store.from_environment()
-    found = rate_range.find_rates(checked, stage, store, low=low, high=high, steps=steps)
-    typer.echo(json.dumps(rate_range.as_json(found)) if as_json else rate_range.as_text(found, stage))
+    found = suggestion.find_rates(checked, stage, store, low=low, high=high, steps=steps)
+    typer.echo(json.dumps(suggestion.as_json(found)) if as_json else suggestion.as_text(found, stage))
     if not as_json:
         typer.echo(str(found.folder / "lr-range.png"))
 
@@ -122,7 +122,7 @@ def _print_table(found: Findings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.experiments.ablationpage import HEAD, baseline, headline, row
+    from pipeline.experiments.ablation.page import HEAD, baseline, headline, row
 
     table = Table(box=SIMPLE_HEAD)
     for name in HEAD:

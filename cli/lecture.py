@@ -13,7 +13,7 @@ import typer
 from cli.arguments import AsJson
 
 if TYPE_CHECKING:
-    from pipeline.experiments.ladder import Result
+    from pipeline.experiments.ladder.climb import RungResult
 
 CONFIGS = Path("configs")
 
@@ -40,7 +40,7 @@ def lecture(
 
     Example: folio lecture --rung bigram --rung one-head
     """
-    from pipeline.experiments import lecture as experiment
+    from pipeline.experiments.ladder import lecture_experiment as experiment
     from pipeline.graph.store import Store
 
     store = Store.from_environment()
@@ -56,12 +56,12 @@ def lecture(
     typer.echo(str(page))
 
 
-def _print_table(results: list[Result]) -> None:
+def _print_table(results: list[RungResult]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from pipeline.experiments.page import HEAD, headline, row
+    from pipeline.experiments.ladder.page import HEAD, headline, row
 
     table = Table(box=SIMPLE_HEAD, caption=headline(results), caption_justify="left")
     for name in HEAD:

@@ -29,7 +29,8 @@ def sample(
     """
     import torch
 
-    from pipeline.results.samples import continued, open_model
+    from pipeline.saved_models.continue_text import continued
+    from pipeline.saved_models.saved_model import open_model
 
     model, tokenizer = open_model(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
     choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -48,8 +49,8 @@ def export(
 
     Example: folio export artifacts/finetune-0123456789ab shakespeare-model
     """
-    from pipeline.exchange.export import export as write
-    from pipeline.graph.runner import environment_faults
+    from pipeline.huggingface.export import export as write
+    from pipeline.runtime.files import environment_faults
 
     with environment_faults(folder, remedy="Give a DIR that can be written."):
         made = write(checkpoint, folder, text)
@@ -68,8 +69,8 @@ def import_(
 
     Example: folio import models/gpt2 imported
     """
-    from pipeline.exchange.importing import import_folder
-    from pipeline.graph.runner import environment_faults
+    from pipeline.huggingface.import_gpt2 import import_folder
+    from pipeline.runtime.files import environment_faults
 
     with environment_faults(folder, remedy="Give a DIR that can be written."):
         parity = import_folder(source, folder, text)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.arguments import AsJson, ConfigPath, Hostfile, Ranks, Settings, config_of
+from cli.arguments import AsJson, ConfigPath, HostfileOption, RanksOption, SetOptions, config_of
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph.config import Config
 from pipeline.graph.stages import NAMES, STAGES
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Just this stage.")] = None,
-    settings: Settings = None,
-    ranks: Ranks = None,
-    hostfile: Hostfile = None,
+    settings: SetOptions = None,
+    ranks: RanksOption = None,
+    hostfile: HostfileOption = None,
 ) -> None:
     """Do the whole chain; finished stages are skipped.
 
@@ -62,9 +62,9 @@ def run(
 
 def plan(
     config: ConfigPath,
-    settings: Settings = None,
-    ranks: Ranks = None,
-    hostfile: Hostfile = None,
+    settings: SetOptions = None,
+    ranks: RanksOption = None,
+    hostfile: HostfileOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would run, why, and whether it fits.
@@ -73,10 +73,11 @@ def plan(
 
     Example: folio plan configs/shakespeare-cpu.yaml --ranks 2
     """
+    from pipeline.distributed.launch import num_ranks
     from pipeline.graph import plan as planning
     from pipeline.graph.runner import Selection, unfinished
     from pipeline.graph.store import Store
-    from pipeline.training.preflight import num_ranks, refuse_impossible
+    from pipeline.training.preflight import refuse_impossible
 
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
     num = num_ranks(checked.launch)
@@ -85,7 +86,7 @@ def plan(
     typer.echo(json.dumps(made.as_json(), indent=1) if as_json else made.as_text())
 
 
-def status(config: ConfigPath, settings: Settings = None, as_json: AsJson = False) -> None:
+def status(config: ConfigPath, settings: SetOptions = None, as_json: AsJson = False) -> None:
     """Show each stage's state, with live progress.
 
     Example: folio status configs/demo.yaml
@@ -100,7 +101,7 @@ def status(config: ConfigPath, settings: Settings = None, as_json: AsJson = Fals
 
 def verify(
     config: ConfigPath,
-    settings: Settings = None,
+    settings: SetOptions = None,
     quick: Annotated[bool, typer.Option(help="Compare sizes only.")] = False,
 ) -> None:
     """Hash every artifact again; name damaged files.
@@ -108,9 +109,9 @@ def verify(
     Example: folio verify configs/demo.yaml
     """
     from pipeline.graph.manifest import damaged_files
-    from pipeline.graph.quantities import counted
     from pipeline.graph.runner import finished
     from pipeline.graph.store import Store
+    from pipeline.runtime.formatting import counted
 
     damaged, artifacts = [], finished(config_of(config, settings), Store.from_environment())
     width = max(map(len, artifacts), default=0)
@@ -126,7 +127,9 @@ def verify(
 
 
 def _stage_command(name: str) -> Any:
-    def command(config: ConfigPath, settings: Settings = None, ranks: Ranks = None, hostfile: Hostfile = None) -> None:
+    def command(
+        config: ConfigPath, settings: SetOptions = None, ranks: RanksOption = None, hostfile: HostfileOption = None
+    ) -> None:
         _run(config_of(config, settings, ranks, hostfile), name, name)
 
     return command
@@ -137,9 +140,9 @@ def _stage_help(name: str) -> str:
 
 
 def _run(config: Config, first: str, last: str) -> None:
+    from pipeline.distributed.world import in_external_world
     from pipeline.graph import runner
     from pipeline.graph.store import Store
-    from pipeline.training.world import in_external_world
 
     chain = partial(_chain, config, Store.from_environment(), runner.Selection(first, last))
     artifacts = _together(config, chain) if in_external_world() else chain()
@@ -153,15 +156,16 @@ def _chain(config: Config, store: Store, selection: Selection) -> dict[str, Arti
 
     ahead = runner.unfinished(config, store, selection)
     if any(stage.trains for stage in ahead):
-        from pipeline.training.preflight import num_ranks, refuse_impossible
+        from pipeline.distributed.launch import num_ranks
+        from pipeline.training.preflight import refuse_impossible
 
         refuse_impossible(config, ahead, num_ranks(config.launch))
-    return runner.run(config, store, selection)
+    return runner.run_nodes(config, store, selection)
 
 
 def _together(config: Config, chain: Callable[[], dict[str, Artifact]]) -> dict[str, Artifact]:
     """Rank 0 does the chain; the other ranks that torchrun, deepspeed or srun started join it where it trains."""
-    from pipeline.training.crew import together
+    from pipeline.distributed.external_launcher import together
 
     return together(config.launch, chain)
 

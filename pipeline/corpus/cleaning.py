@@ -18,7 +18,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CleaningRules:
     """How the records of one source are judged; `ngram_words` None leaves contaminated documents in."""
 
     source: str
@@ -28,7 +28,7 @@ class Recipe:
     ngram_words: int | None
 
 
-class Outcome(NamedTuple):
+class RecordResult(NamedTuple):
     """What became of one record: a line for a part if `reason` is empty. `read` as in Record."""
 
     file: str
@@ -49,7 +49,7 @@ class Rejected(Exception):
         self.reason, self.detail, self.text_bytes = reason, detail, text_bytes
 
 
-def prepare(recipe: Recipe, records: Iterable[Record]) -> list[Outcome]:
+def prepare(recipe: CleaningRules, records: Iterable[Record]) -> list[RecordResult]:
     """The outcome of each record, in order."""
     return [_outcome(recipe, record) for record in records]
 
@@ -59,16 +59,16 @@ def text_digest(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=16).digest()
 
 
-def _outcome(recipe: Recipe, record: Record) -> Outcome:
+def _outcome(recipe: CleaningRules, record: Record) -> RecordResult:
     try:
         name, raw = _parsed(record, recipe.field)
         text = cleaned(raw)
         _check(recipe, text)
     except Rejected as rejected:
         reason, detail, size = rejected.reason, rejected.detail, rejected.text_bytes
-        return Outcome(record.file, record.line, reason, detail, text_bytes=size, read=record.read)
+        return RecordResult(record.file, record.line, reason, detail, text_bytes=size, read=record.read)
     line = document_line(Document(id=name, source=recipe.source, text=text.decode()))
-    return Outcome(record.file, record.line, "", "", line, text_digest(text), len(text), record.read)
+    return RecordResult(record.file, record.line, "", "", line, text_digest(text), len(text), record.read)
 
 
 def cleaned(text: str) -> bytes:
@@ -122,7 +122,7 @@ def _decoded(data: bytes) -> str:
         raise Rejected("invalid_utf8", f"byte {error.start}") from None
 
 
-def _check(recipe: Recipe, text: bytes) -> None:
+def _check(recipe: CleaningRules, text: bytes) -> None:
     if not text:
         raise Rejected("empty_text")
     if len(text) > LONGEST_RECORD_BYTES:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 import fsspec
 import zstandard
 
-from pipeline.corpus.web import WebFile
+from pipeline.corpus.http_file import WebFile
 
 PLAIN_PIECE = 1 << 20
 COMPRESSED_PIECE = 1 << 13  # zstd expands a byte to at most 32 kB, so what one piece becomes is bounded

@@ -7,7 +7,6 @@ checksum, written beside its place and renamed when complete.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
@@ -15,6 +14,7 @@ from typing import TypedDict
 import zstandard
 
 from pipeline.errors import DataError
+from pipeline.runtime.files import write_bytes
 
 PART_BYTES = 16_000_000
 REMEDY = "Delete the folder of the corpus artifact and run stage corpus again."
@@ -53,16 +53,6 @@ def remove_parts(folder: Path, split: str, index: int) -> None:
         path.unlink()
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file so that it is there completely or not at all."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-
-
 class PartWriter:
     """Writes the documents of one source and split as parts of about PART_BYTES of text each."""
 
@@ -85,6 +75,6 @@ class PartWriter:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         compressed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(b"".join(self._lines))
-        write_file(self.folder / f"{self.index:02d}-{self.num_parts:05d}.jsonl.zst", compressed)
+        write_bytes(self.folder / f"{self.index:02d}-{self.num_parts:05d}.jsonl.zst", compressed)
         self.num_parts += 1
         self._lines, self._held_bytes = [], 0

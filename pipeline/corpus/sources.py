@@ -18,11 +18,11 @@ from typing import Any
 
 import datasets
 
+from pipeline.config.schema import SourceSection
+from pipeline.corpus.http_file import WebFile
 from pipeline.corpus.hub import HubDataset
 from pipeline.corpus.records import SUFFIXES, Record, is_supported, read_file
-from pipeline.corpus.web import WebFile
 from pipeline.errors import ConfigError
-from pipeline.graph.config import Source
 
 # The stream is never handed to torch, and `datasets` would spend three seconds on importing it.
 datasets.config.TORCH_AVAILABLE = False
@@ -33,24 +33,24 @@ File = tuple[str, str]  # address, and the name that records carry
 
 
 @dataclass(frozen=True)
-class Found:
+class ResolvedSource:
     """A source that answers. `total_bytes` of its files as stored, None if unknown."""
 
-    source: Source
+    source: SourceSection
     records: Callable[[], Iterable[Record]]
     license: str
     revision: str | None = None
     total_bytes: int | None = None
 
 
-def find_all(sources: Sequence[Source], seed: int) -> list[Found]:
+def find_all(sources: Sequence[SourceSection], seed: int) -> list[ResolvedSource]:
     """Every source of the config. Raises ConfigError or EnvironmentFault for the first that is not there."""
     if not sources:
         raise ConfigError("corpus.sources is empty.", remedy="Name at least one path, url or hub dataset.")
     return [find(source, seed) for source in sources]
 
 
-def find(source: Source, seed: int) -> Found:
+def find(source: SourceSection, seed: int) -> ResolvedSource:
     """Look whether a source is there, without reading it. Raises ConfigError or EnvironmentFault if it is not."""
     if source.hub is not None:
         return _find_hub(source, source.hub)
@@ -60,23 +60,23 @@ def find(source: Source, seed: int) -> Found:
     return _find_files(source, source.path, seed)
 
 
-def _find_hub(source: Source, name: str) -> Found:
+def _find_hub(source: SourceSection, name: str) -> ResolvedSource:
     dataset = HubDataset.find(name, source.subset, source.split, source.revision)
     license_ = source.license if source.license != "unknown" else dataset.license
-    return Found(source, lambda: dataset.records(source.field), license_, dataset.revision)
+    return ResolvedSource(source, lambda: dataset.records(source.field), license_, dataset.revision)
 
 
-def _find_url(source: Source, url: str) -> Found:
+def _find_url(source: SourceSection, url: str) -> ResolvedSource:
     name = url.partition("?")[0].rpartition("/")[2]
     _check_suffix(url, name)
     total_bytes = None
     if url.startswith(("http://", "https://")):
         with WebFile(url) as file:
             total_bytes = file.announced_bytes()
-    return Found(source, lambda: stream([(url, name)], source.field), source.license, None, total_bytes)
+    return ResolvedSource(source, lambda: stream([(url, name)], source.field), source.license, None, total_bytes)
 
 
-def _find_files(source: Source, pattern: str, seed: int) -> Found:
+def _find_files(source: SourceSection, pattern: str, seed: int) -> ResolvedSource:
     paths = [Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
     if not paths:
         raise ConfigError(f"Source {source.name}: no file matches {pattern!r}.", remedy=_missing_remedy(pattern))
@@ -86,7 +86,7 @@ def _find_files(source: Source, pattern: str, seed: int) -> Found:
         _check_suffix(address, name)
     files.sort(key=lambda file: hashlib.blake2b(f"{seed} {file[1]}".encode()).digest())
     total_bytes = sum(path.stat().st_size for path in paths)
-    return Found(source, lambda: stream(files, source.field), source.license, None, total_bytes)
+    return ResolvedSource(source, lambda: stream(files, source.field), source.license, None, total_bytes)
 
 
 def stream(files: list[File], field: str) -> Iterator[Record]:

@@ -22,8 +22,9 @@ import torch
 from gpt.counts import flops_per_token, num_parameters
 from gpt.model import GPT
 from gpt.shape import GPTShape
-from pipeline.graph.config import Arm, Config, Pretrain, Tokenizer, Training
-from pipeline.graph.hardware import keep_memory, products
+from pipeline.config.schema import ArmSection, Config, PretrainSection, TokenizerSection, TrainingSection
+from pipeline.runtime.memory import keep_freed_memory
+from pipeline.runtime.precision import autocast_for
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
@@ -49,24 +50,24 @@ class Need:
     memory_bytes: tuple[int, ...]
 
 
-def vocabulary(tokenizer: Tokenizer) -> int:
+def vocabulary(tokenizer: TokenizerSection) -> int:
     """Size of the vocabulary before it is made; of characters a guess."""
     return tokenizer.vocab_size if tokenizer.kind == "bpe" else ENGLISH_CHARACTERS
 
 
 def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
     """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
-    settings: Training = getattr(config, stage)
+    settings: TrainingSection = getattr(config, stage)
     tokens, trials = _tokens(settings)
     branches = config.pretrain.branch_at
-    if isinstance(settings, Pretrain):
+    if isinstance(settings, PretrainSection):
         tokens += sum(math.ceil(settings.decay * step) for step in branches) * settings.batch_tokens
     elif stage == "finetune" and branches:
         more = len(branches) * len(config.finetune.learning_rates)
         tokens, trials = tokens * (trials + more) // trials, trials + more
     parameters = num_parameters(shape)
     kept = settings.keep_checkpoints * CHECKPOINT_BYTES * parameters
-    weights = WEIGHT_BYTES * parameters * (2 * len(settings.seeds) if isinstance(settings, Arm) else 1)
+    weights = WEIGHT_BYTES * parameters * (2 * len(settings.seeds) if isinstance(settings, ArmSection) else 1)
     return Need(
         parameters=parameters,
         tokens=tokens,
@@ -77,7 +78,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     )
 
 
-def memory_bytes(shape: GPTShape, settings: Training, zero: int, ranks: int) -> int:
+def memory_bytes(shape: GPTShape, settings: TrainingSection, zero: int, ranks: int) -> int:
     """Bytes one rank needs: model state under a ZeRO stage, activations of a micro-batch, and the process itself."""
     parameters = num_parameters(shape)
     wide = settings.dtype != "bf16"
@@ -87,7 +88,7 @@ def memory_bytes(shape: GPTShape, settings: Training, zero: int, ranks: int) -> 
     return int(parameters * state) + _activation_bytes(shape, settings) + PROCESS_BYTES
 
 
-def _activation_bytes(shape: GPTShape, settings: Training) -> int:
+def _activation_bytes(shape: GPTShape, settings: TrainingSection) -> int:
     """Korthikanti et al. 2022, equation 1, without dropout masks and with flash attention, plus the logits twice."""
     values = 2 if settings.dtype == "bf16" else 4  # mixed keeps its stream and its loss in fp32
     positions = settings.micro_batch * shape.context
@@ -95,12 +96,12 @@ def _activation_bytes(shape: GPTShape, settings: Training) -> int:
     return positions * values * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
 
 
-def _tokens(settings: Training) -> tuple[int, int]:
+def _tokens(settings: TrainingSection) -> tuple[int, int]:
     """Tokens trained on, over all trials, and the number of trials."""
-    if isinstance(settings, Arm):
+    if isinstance(settings, ArmSection):
         trials = len(settings.learning_rates) + len(settings.seeds) - 1
         return trials * settings.max_steps * settings.batch_tokens, trials
-    assert isinstance(settings, Pretrain), "what is not an arm pretrains"
+    assert isinstance(settings, PretrainSection), "what is not an arm pretrains"
     return settings.tokens // settings.batch_tokens * settings.batch_tokens, 1
 
 
@@ -130,7 +131,7 @@ def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     part = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
     if device == "cpu":
-        keep_memory()  # as training does
+        keep_freed_memory()  # as training does
         affordable = TIMED_FLOPS / (flops_per_token(part) * part.context)  # samples
         part = replace(part, layers=max(1, min(part.layers, int(affordable * part.layers))))
         samples = max(1, min(samples, int(affordable)))
@@ -138,7 +139,7 @@ def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
     tokens = torch.randint(part.vocab_size, (samples, part.context + 1), device=device)
 
     def once() -> None:
-        with products(dtype, device):
+        with autocast_for(dtype, device):
             nats, _ = model(tokens[:, :-1], tokens[:, 1:])
         nats.backward()
         if device == "cuda":

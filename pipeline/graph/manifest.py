@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError
+from pipeline.runtime.files import sha256_of, write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-PACKAGES = ("torch", "deepspeed", "datasets", "tokenizers", "tiktoken", "pyarrow", "numpy")
 
 
 class FileEntry(BaseModel):
@@ -49,19 +45,6 @@ class Manifest(BaseModel):
     git_commit: str
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:  # Python 3.10 has no hashlib.file_digest
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
 def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, ...]:
     """Size and hash of every file below `folder`, by path. Names in `ignored` are left out wherever they stand."""
     skip = {MANIFEST, *ignored}
@@ -69,23 +52,8 @@ def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, 
     return tuple(FileEntry(path=str(p.relative_to(folder)), bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old one or the new one, also after a power cut."""
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -119,14 +87,3 @@ def _damage(path: Path, entry: FileEntry, quick: bool) -> str:
     if size != entry.bytes:
         return f"has {size:,} bytes instead of {entry.bytes:,}"
     return "has another sha256" if not quick and sha256_of(path) != entry.sha256 else ""
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

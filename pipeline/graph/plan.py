@@ -14,12 +14,14 @@ import torch
 
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
+from pipeline.config.schema import ArmSection, Config, TrainingSection
 from pipeline.graph import forecast
-from pipeline.graph.config import Arm, Config, Training
-from pipeline.graph.hardware import has_bf16_units
-from pipeline.graph.quantities import counted, readable_bytes, readable_count, readable_seconds
-from pipeline.graph.stages import Node, fingerprints, identity, nodes_of
+from pipeline.graph.fingerprints import fingerprints, identity
+from pipeline.graph.stage_counts import TokenizerCounts
+from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
+from pipeline.runtime.precision import has_bf16_units
 
 TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}  # two cores; docs/results/bench.md
 
@@ -76,14 +78,16 @@ def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
 def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape:
     """The model, with the vocabulary of the finished tokenizer or else the expected one."""
     tokenizer = store.finished("tokenizer", tokenizer_fingerprint)
-    counts = tokenizer.manifest.counts if tokenizer else {}
-    expected = forecast.IMPORTED_VOCABULARY if config.pretrained else forecast.vocabulary(config.tokenizer)
-    return config.model.shape(counts.get("vocab_size", expected))
+    if tokenizer:
+        return config.model.shape(tokenizer.counts_as(TokenizerCounts).vocab_size)
+    return config.model.shape(
+        forecast.IMPORTED_VOCABULARY if config.pretrained else forecast.vocabulary(config.tokenizer)
+    )
 
 
-def _flops_per_second(settings: Training, shape: GPTShape, ranks: int) -> float:
+def _flops_per_second(settings: TrainingSection, shape: GPTShape, ranks: int) -> float:
     """What training reaches: on a GPU for each rank, or on all cores of this machine."""
-    dropout = settings.dropout if isinstance(settings, Arm) and settings.dropout is not None else shape.dropout
+    dropout = settings.dropout if isinstance(settings, ArmSection) and settings.dropout is not None else shape.dropout
     one = forecast.flops_per_second(replace(shape, dropout=dropout), settings.dtype, settings.micro_batch)
     return one * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
 
@@ -97,7 +101,7 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int) 
         return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
     reason = _why(node, store, found)
     state = "stale" if reason else "will run"
-    shape = _shape(config, store, found[node.inputs.get("tokenizer", "tokenizer")])
+    shape = _shape(config, store, _tokenizer_fingerprint(node, found))
     if not stage.trains and stage.name == "pretrain":
         size = forecast.WEIGHT_BYTES * num_parameters(shape)
         return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
@@ -105,11 +109,16 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int) 
         seconds, disk = _text_need(stage.name, config)
         return StagePlan(node.name, state, reason, folder, seconds, disk)
     need = forecast.training_need(stage.name, config, shape, ranks)
-    settings: Training = getattr(config, stage.name)
+    settings: TrainingSection = getattr(config, stage.name)
     seconds = need.flops / _flops_per_second(settings, shape, ranks)
     return StagePlan(
         node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
     )
+
+
+def _tokenizer_fingerprint(node: Node, found: Mapping[str, str]) -> str:
+    """Of the tokenizer that the node reads; of the run's own where it reads none."""
+    return found[node.inputs["tokenizer"].name if "tokenizer" in node.inputs else "tokenizer"]
 
 
 def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
@@ -131,7 +140,7 @@ def _why(node: Node, store: Store, found: Mapping[str, str]) -> str:
     if newest is None:
         return ""
     changes = differences(newest.config, identity(node.stage.slice(node.config)))
-    inputs = [name for name, other in node.inputs.items() if newest.inputs.get(name) != found[other]]
+    inputs = [name for name, other in node.reads.items() if newest.inputs.get(name) != found[other.name]]
     changes += [f"{name} changes" for name in inputs]
     return ", ".join(changes) or "its format changed"
 

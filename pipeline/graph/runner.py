@@ -1,4 +1,4 @@
-"""Brings a run to its report: does what is unfinished, in order, and writes each receipt last.
+"""Brings a run to its report: does what is unfinished, in order, and writes each manifest last.
 
 A stage works directly in its final folder, which only counts as finished once `manifest.json` is there; a killed stage
 is simply called again and continues or starts over. Nothing is ever renamed under a reader.
@@ -6,15 +6,10 @@ is simply called again and continues or starts over. Nothing is ever renamed und
 
 from __future__ import annotations
 
-import errno
 import os
 import pkgutil
-import resource
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,43 +17,52 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.errors import DataError, EnvironmentFault
-from pipeline.graph.config import Config
+from pipeline.config.schema import Config
+from pipeline.errors import DataError
+from pipeline.graph.fingerprints import fingerprints, identity
 from pipeline.graph.lock import LOCK, exclusive
-from pipeline.graph.manifest import Manifest, file_entries, installed_versions, write_manifest
-from pipeline.graph.progress import Progress
-from pipeline.graph.quantities import readable_bytes, readable_seconds
-from pipeline.graph.stages import NAMES, Node, Stage, fingerprints, identity, nodes_of
+from pipeline.graph.manifest import Manifest, file_entries, write_manifest
+from pipeline.graph.stage_counts import StageCounts
+from pipeline.graph.stages import NAMES, Node, Stage, nodes_of
 from pipeline.graph.store import Store
-from pipeline.graph.work import Artifact, Work
+from pipeline.graph.variants import Variant
+from pipeline.graph.work import Artifact, RankPool, Work
+from pipeline.runtime.files import environment_faults
+from pipeline.runtime.formatting import readable_bytes, readable_seconds
+from pipeline.runtime.memory import peak_memory_bytes
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.versions import git_commit, installed_versions
 
 PROGRESS = "progress.json"
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-NO_ACCESS = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of the chain to do; stages before `first` must be finished."""
+    """Which part of the chain to do; stages before `first` must be finished. Variants are done with the report."""
 
     first: str = NAMES[0]
     last: str = NAMES[-1]
 
     def __contains__(self, node: Node) -> bool:
-        return NAMES.index(self.first) <= node.position <= NAMES.index(self.last)
+        if node.variant is not None:  # only the report reads it, and `--only report` expects it to be finished
+            return self.last == "report" != self.first
+        return NAMES.index(self.first) <= NAMES.index(node.stage.name) <= NAMES.index(self.last)
 
 
-def run(config: Config, store: Store, selection: Selection = Selection()) -> dict[str, Artifact]:
+def run_nodes(
+    config: Config, store: Store, selection: Selection = Selection(), ranks: RankPool | None = None
+) -> dict[str, Artifact]:
     """Do everything unfinished in the selection. Returns the finished artifacts of the run so far, by node name.
 
+    Training stages run on `ranks` if somebody else started them, else on ranks that they start themselves.
     Raises a FolioError; whatever was finished before stays finished.
     """
-    found = fingerprints(config)
+    digests = fingerprints(config)
     artifacts: dict[str, Artifact] = {}
     for node in nodes_of(config):
-        artifact = store.finished(node.stage.name, found[node.name])
+        artifact = store.finished(node.stage.name, digests[node.name])
         if artifact is None and node in selection:
-            artifact = execute(node, found[node.name], store, artifacts)
+            artifact = finish_node(node, digests[node.name], store, artifacts, ranks)
         if artifact is not None:
             artifacts[node.name] = artifact
     return artifacts
@@ -66,67 +70,83 @@ def run(config: Config, store: Store, selection: Selection = Selection()) -> dic
 
 def finished(config: Config, store: Store) -> dict[str, Artifact]:
     """What is finished of a run, by node name."""
-    found = fingerprints(config)
-    artifacts = {node.name: store.finished(node.stage.name, found[node.name]) for node in nodes_of(config)}
+    digests = fingerprints(config)
+    artifacts = {node.name: store.finished(node.stage.name, digests[node.name]) for node in nodes_of(config)}
     return {name: artifact for name, artifact in artifacts.items() if artifact is not None}
 
 
 def unfinished(config: Config, store: Store, selection: Selection = Selection()) -> list[Stage]:
-    """The stages of the selection that `run` would do."""
-    found = fingerprints(config)
+    """The stages of the selection that `run_nodes` would do."""
+    digests = fingerprints(config)
     ahead = [node for node in nodes_of(config) if node in selection]
-    return [node.stage for node in ahead if not store.finished(node.stage.name, found[node.name])]
+    return [node.stage for node in ahead if not store.finished(node.stage.name, digests[node.name])]
 
 
-def execute(node: Node, fingerprint: str, store: Store, artifacts: Mapping[str, Artifact]) -> Artifact:
-    """Do one stage and write its receipt. Raises DataError if one of its inputs is not finished."""
-    stage, config = node.stage, node.config
-    missing = [name for name in node.inputs.values() if name not in artifacts]
-    if missing:
-        raise DataError(
-            f"Stage {node.name} needs {', '.join(missing)}, which is not finished.",
-            remedy="`folio run` does the whole chain.",
-        )
-    folder = store.folder(stage.name, fingerprint)
+def finish_node(
+    node: Node, fingerprint: str, store: Store, artifacts: Mapping[str, Artifact], ranks: RankPool | None = None
+) -> Artifact:
+    """Do one stage and write its manifest. Raises DataError if one of its inputs is not finished."""
+    refuse_unfinished(node, artifacts)
+    folder = store.folder(node.stage.name, fingerprint)
     with environment_faults(folder), exclusive(folder):
-        already = store.finished(stage.name, fingerprint)  # another process may have finished it while we waited
+        already = store.finished(node.stage.name, fingerprint)  # another process may have finished it while we waited
         if already is not None:
             return already
-        inputs = {name: artifacts[other] for name, other in node.inputs.items()}
-        manifest = _finish(stage, config, fingerprint, work_of(node, inputs, folder))
-    return Artifact(stage.name, folder, manifest)
+        manifest = _do_stage(node, fingerprint, work_of(node, artifacts, folder, ranks))
+    return Artifact(node.stage.name, folder, manifest)
 
 
-def work_of(node: Node, inputs: Mapping[str, Artifact], folder: Path) -> Work:
-    """What the node's stage is given."""
-    stage, config = node.stage, node.config
-    return Work(
-        stage=stage.name,
-        slice={name: expanded(section) for name, section in stage.slice(config).items()},
-        inputs=inputs,
-        folder=folder,
-        launch=config.launch,
-        workers=config.launch.workers or len(os.sched_getaffinity(0)),
-        progress=Progress(node.name, folder / PROGRESS),
+def refuse_unfinished(node: Node, artifacts: Mapping[str, Artifact]) -> None:
+    """Raise DataError if the node reads one that is not among the finished artifacts."""
+    missing = [other for other in node.reads.values() if other.name not in artifacts]
+    if not missing:
+        return
+    names, verb = ", ".join(other.name for other in missing), "is" if len(missing) == 1 else "are"
+    # A variant's stages are done with the report, so no `--until` brings them.
+    until = "" if any(other.variant for other in missing) else f" --until {missing[-1].stage.name}"
+    raise DataError(
+        f"Stage {node.name} needs {names}, which {verb} not finished.", remedy=f"Run `folio run CONFIG{until}` first."
     )
 
 
-def _finish(stage: Stage, config: Config, fingerprint: str, work: Work) -> Manifest:
+def work_of(node: Node, artifacts: Mapping[str, Artifact], folder: Path, ranks: RankPool | None = None) -> Work:
+    """What the node's stage is given. `artifacts` holds, by node name, those that it reads."""
+    variants: dict[Variant, dict[str, Artifact]] = {}
+    for other in node.compared:
+        assert other.variant is not None, "the report compares the run with its variants"
+        variants.setdefault(other.variant, {})[other.stage.name] = artifacts[other.name]
+    launch = node.config.launch
+    return Work(
+        stage=node.stage.name,
+        slice={name: expanded(section) for name, section in node.stage.slice(node.config).items()},
+        inputs={name: artifacts[other.name] for name, other in node.inputs.items()},
+        folder=folder,
+        launch=launch,
+        workers=launch.workers or len(os.sched_getaffinity(0)),
+        progress=Progress(node.name, folder / PROGRESS),
+        variants=variants,
+        ranks=ranks,
+    )
+
+
+def _do_stage(node: Node, fingerprint: str, work: Work) -> Manifest:
+    """Call the stage's function, and turn what it counted into the manifest, written last."""
     started = time.monotonic()
-    function = pkgutil.resolve_name(stage.function)
-    counts = function(work)
+    counts: StageCounts = pkgutil.resolve_name(node.stage.function)(work)
     seconds = time.monotonic() - started
+    read = {name: work.inputs[name] for name in node.inputs}
+    read |= {other.name: work.variants[other.variant][other.stage.name] for other in node.compared if other.variant}
     manifest = Manifest(
-        stage=stage.name,
-        run=config.name,
+        stage=node.stage.name,
+        run=node.config.name,
         fingerprint=fingerprint,
-        config=identity(stage.slice(config)),
-        inputs={name: artifact.manifest.fingerprint for name, artifact in work.inputs.items()},
+        config=identity(node.stage.slice(node.config)),
+        inputs={name: artifact.manifest.fingerprint for name, artifact in read.items()},
         files=file_entries(work.folder, ignored=(LOCK, PROGRESS)),
-        counts=counts,
+        counts=counts.model_dump(mode="json"),
         seconds=round(seconds, 3),
-        rank_seconds=round(seconds * counts.get("world_size", 1), 3),
-        peak_memory_bytes=counts.get("peak_memory_bytes", _peak_memory_bytes()),
+        rank_seconds=round(seconds * counts.world_size, 3),
+        peak_memory_bytes=counts.peak_memory_bytes or peak_memory_bytes(children=True),
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions=installed_versions(),
         git_commit=git_commit(),
@@ -144,40 +164,3 @@ def expanded(value: Any) -> Any:
     if isinstance(value, str):
         return os.path.expandvars(value)
     return tuple(expanded(item) for item in value) if isinstance(value, tuple) else value
-
-
-@contextmanager
-def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.") -> Iterator[None]:
-    """Say in one line what the machine refused, instead of a traceback."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        if error.errno in FULL_DISK:
-            free = readable_bytes(shutil.disk_usage(_existing(folder)).free)
-            raise EnvironmentFault(
-                f"No space left for {where} ({free} free).", remedy="Make room, run again."
-            ) from error
-        if error.errno in NO_ACCESS:
-            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=remedy) from error
-        raise
-
-
-def _existing(path: Path) -> Path:
-    return path if path.exists() else _existing(path.parent)
-
-
-def _peak_memory_bytes() -> int:
-    """Of this process or its largest finished child, whichever is larger (kernel counts in KiB)."""
-    kinds: Sequence[int] = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return 1024 * max(resource.getrusage(kind).ru_maxrss for kind in kinds)
-
-
-def git_commit() -> str:
-    """Commit of the checkout the code runs from, marked when it has local changes; "unknown" outside a checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.graph.config import Config
+from pipeline.config.schema import Config
+from pipeline.graph.fingerprints import fingerprints
 from pipeline.graph.lock import held
-from pipeline.graph.quantities import readable_seconds
 from pipeline.graph.runner import PROGRESS
-from pipeline.graph.stages import Node, fingerprints, nodes_of
+from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.runtime.formatting import readable_seconds
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from pydantic import ValidationError
+
+from pipeline.config.schema import LaunchSection
 from pipeline.errors import DataError
-from pipeline.graph.config import Launch
 from pipeline.graph.manifest import Manifest, damaged_files
-from pipeline.graph.progress import Progress
+from pipeline.graph.stage_counts import StageCounts
+from pipeline.graph.variants import Variant
+from pipeline.runtime.progress import Progress
+
+Counts = TypeVar("Counts", bound=StageCounts)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact: its folder and its receipt."""
+    """A finished artifact: its folder and its manifest."""
 
     stage: str
     folder: Path
     manifest: Manifest
+
+    def counts_as(self, kind: type[Counts]) -> Counts:
+        """What its stage counted, as that stage's record. Raises DataError if the manifest holds something else."""
+        try:
+            return kind.model_validate(self.manifest.counts)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, ("counts", *first["loc"])))
+            raise DataError(
+                f"The manifest in {self.folder} is damaged ({field}: {first['msg']}).",
+                remedy=f"Delete that folder and run stage {self.stage} again.",
+            ) from None
 
     def checked(self) -> Artifact:
         """This artifact, after every file matched its hash. Raises DataError naming each file that does not."""
@@ -32,14 +50,26 @@ class Artifact:
         return self
 
 
+class RankPool(Protocol):
+    """Ranks that torchrun, deepspeed or srun started, waiting for jobs."""
+
+    def run_job(self, job_file: Path) -> dict[str, Any]:
+        """Have every rank do the job in a file; rank 0's counts."""
+        ...
+
+
 @dataclass(frozen=True)
 class Work:
     """One stage to do. `slice` maps top-level config keys to their sections; a stage writes below `folder` only."""
 
     stage: str
     slice: Mapping[str, Any]
-    inputs: Mapping[str, Artifact]
+    inputs: Mapping[str, Artifact]  # stage -> its artifact in this variant of the run
     folder: Path
-    launch: Launch
+    launch: LaunchSection
     workers: int
     progress: Progress
+    variants: Mapping[Variant, Mapping[str, Artifact]] = field(
+        default_factory=dict
+    )  # what only the report compares with
+    ranks: RankPool | None = None  # None: a training stage starts its own

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.tokens.order import Permutation, order_key
+from pipeline.tokens.data_order import Permutation, order_key
 from pipeline.tokens.shard import DocumentSpan, TokenStream
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -22,8 +22,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
-from pipeline.graph.manifest import sha256_of
-from pipeline.tokens.pieces import Cutter, PieceIds
+from pipeline.runtime.files import sha256_of
+from pipeline.tokens.pretokenizer import Cutter, PieceIds
 from pipeline.tokens.shard import token_dtype
 
 Ids = Sequence[int] | NDArray[np.integer]

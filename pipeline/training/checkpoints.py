@@ -20,12 +20,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.distributed import fault_injection
+from pipeline.distributed.collectives import all_gather, broadcast
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
-from pipeline.graph.manifest import FileEntry, damaged_files, sha256_of, write_atomically
-from pipeline.graph.quantities import counted, readable_bytes
-from pipeline.training import fault
+from pipeline.graph.manifest import FileEntry, damaged_files
+from pipeline.runtime.files import sha256_of, sync, write_text
+from pipeline.runtime.formatting import counted, readable_bytes
 from pipeline.training.engine import Engine
-from pipeline.training.ranks import from_leader, gathered
 from pipeline.training.state import State
 
 RECEIPT = "checkpoint.json"
@@ -33,7 +34,7 @@ FORMAT = 1
 BYTES_PER_PARAMETER = 16  # float32 weights, their master copy and Adam's two moments
 
 
-class Receipt(BaseModel):
+class CheckpointReceipt(BaseModel):
     """What a checkpoint is. `identity` holds what must be equal for training to go on from it.
 
     `sha256` is that of everything else in it: the receipt vouches for the files, and has to vouch for itself.
@@ -54,7 +55,7 @@ class Receipt(BaseModel):
     def digest(self) -> str:
         return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
-    def sealed(self) -> Receipt:
+    def sealed(self) -> CheckpointReceipt:
         return self.model_copy(update={"sha256": self.digest})
 
 
@@ -83,7 +84,7 @@ class Checkpoints:
         Raises, on every rank, EnvironmentFault if there is no room or a rank cannot write, and Diverged if a weight is
         not finite; older checkpoints stay intact.
         """
-        if not all(gathered(self.engine.is_finite())):
+        if not all(all_gather(self.engine.is_finite())):
             raise Diverged(
                 f"Training diverged: at step {state.step:,} some weights are not finite, so no checkpoint was written.",
                 remedy="Lower the learning rate; earlier checkpoints are intact.",
@@ -92,10 +93,10 @@ class Checkpoints:
         draft = final.with_name(final.name + ".tmp")
         self._together(draft, lambda: self._prepare(draft))
         own = self._together(draft, lambda: self._write(draft, state.step))
-        files = [entry for entries in gathered(own) for entry in entries]
+        files = [entry for entries in all_gather(own) for entry in entries]
         self._together(draft, lambda: self._commit(draft, final, state, files))
         self.newest = state.step
-        fault.strike("after_commit", rank=self.engine.world.rank, step=state.step)
+        fault_injection.inject("after_commit", rank=self.engine.world.rank, step=state.step)
 
     def resume(self, say: Callable[[str], None]) -> State:
         """Load the newest valid checkpoint; a new state if there is none.
@@ -103,7 +104,7 @@ class Checkpoints:
         `say` is told which ones were passed over and why. Raises DataError if all of them are damaged, ResumeError if
         the newest valid one does not fit this training.
         """
-        names = from_leader([path.name for path in checkpoints_in(self.folder)])
+        names = broadcast([path.name for path in checkpoints_in(self.folder)])
         damage = ""
         for name in reversed(names):
             receipt, damage = self._examine(self.folder / name)
@@ -121,11 +122,11 @@ class Checkpoints:
             )
         return State()
 
-    def _examine(self, folder: Path) -> tuple[Receipt | None, str]:
+    def _examine(self, folder: Path) -> tuple[CheckpointReceipt | None, str]:
         """The receipt and what is wrong with its files; the ranks share the hashing."""
-        receipt, damage = from_leader(_receipt_or_reason(folder))
+        receipt, damage = broadcast(_receipt_or_reason(folder))
         share = receipt.files[self.engine.world.rank :: self.engine.world.world_size] if receipt else ()
-        found = gathered([damage, *damaged_files(folder, share)])
+        found = all_gather([damage, *damaged_files(folder, share)])
         return receipt, "; ".join(dict.fromkeys(reason for reasons in found for reason in reasons if reason))
 
     def _prepare(self, draft: Path) -> None:
@@ -144,10 +145,10 @@ class Checkpoints:
         return [FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256_of(path)) for path in paths]
 
     def _commit(self, draft: Path, final: Path, state: State, files: Sequence[FileEntry]) -> None:
-        fault.strike("commit", rank=self.engine.world.rank, step=state.step)
+        fault_injection.inject("commit", rank=self.engine.world.rank, step=state.step)
         if not self.engine.world.leads:
             return
-        receipt = Receipt(
+        receipt = CheckpointReceipt(
             step=state.step,
             tokens=state.tokens,
             nats_per_token=state.nats_per_token,
@@ -169,7 +170,7 @@ class Checkpoints:
             result = action()
         except OSError as error:
             problem = f"rank {self.engine.world.rank}: {error.strerror or error}"
-        problems = [one for one in gathered(problem) if one]
+        problems = [one for one in all_gather(problem) if one]
         if not problems:
             return result
         if self.engine.world.leads:
@@ -183,16 +184,16 @@ class Checkpoints:
         )
 
 
-def publish(draft: Path, final: Path, receipt: Receipt, *, aside: Path | None = None) -> None:
+def publish(draft: Path, final: Path, receipt: CheckpointReceipt, *, aside: Path | None = None) -> None:
     """Make a checkpoint of a folder whose files are written and synced; what stood in its place moves aside or goes."""
-    write_atomically(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
+    write_text(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
     if aside is not None:
         aside.parent.mkdir(exist_ok=True)
         final.rename(aside)
     elif final.exists():  # a damaged one that resuming passed over
         _delete(final)
     draft.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
 def step_name(step: int) -> str:
@@ -200,7 +201,7 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def lend(checkpoint: Path, folder: Path) -> None:
+def link_checkpoint(checkpoint: Path, folder: Path) -> None:
     """Put a committed checkpoint into another training's folder as its first, without copying its files."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / (checkpoint.name + ".tmp")
@@ -223,7 +224,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp" and path.is_dir())
 
 
-def read_receipt(folder: Path) -> Receipt:
+def read_receipt(folder: Path) -> CheckpointReceipt:
     """The receipt of a checkpoint. Raises DataError if it is missing, damaged or names files outside the folder."""
     receipt, reason = _receipt_or_reason(folder)
     if receipt is None or reason:
@@ -244,9 +245,9 @@ def refuse_other_training(folder: Path, saved: Mapping[str, Any], current: Mappi
     raise ResumeError(f"{folder} belongs to a different training: {differences}.", remedy=remedy)
 
 
-def _receipt_or_reason(folder: Path) -> tuple[Receipt | None, str]:
+def _receipt_or_reason(folder: Path) -> tuple[CheckpointReceipt | None, str]:
     try:
-        receipt = Receipt.model_validate(json.loads((folder / RECEIPT).read_bytes()))
+        receipt = CheckpointReceipt.model_validate(json.loads((folder / RECEIPT).read_bytes()))
     except FileNotFoundError:
         return None, f"{RECEIPT} is missing"
     except (OSError, ValueError, ValidationError):
@@ -269,11 +270,3 @@ def _delete(folder: Path) -> None:
     doomed = folder.with_name(folder.name + ".old.tmp")
     folder.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

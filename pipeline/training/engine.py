@@ -29,10 +29,10 @@ from torch import Tensor
 
 from gpt.loss import IGNORED, LossSum
 from gpt.model import GPT
-from pipeline.training import fault
-from pipeline.training.settings import Settings, checks_gradients, deepspeed_config
-from pipeline.training.state import Outcome
-from pipeline.training.world import World
+from pipeline.distributed import fault_injection
+from pipeline.distributed.world import World
+from pipeline.training.deepspeed_config import EngineSettings, checks_gradients, deepspeed_config
+from pipeline.training.state import StepResult
 
 MicroBatch = tuple[np.ndarray, np.ndarray]  # inputs and targets, int64 (samples, context)
 
@@ -44,7 +44,7 @@ IMPLAUSIBLE = 10.0
 class Engine:
     """Owns the model from now on: its weights are read through `weights()`."""
 
-    def __init__(self, model: GPT, optimizer: torch.optim.Optimizer, settings: Settings, world: World) -> None:
+    def __init__(self, model: GPT, optimizer: torch.optim.Optimizer, settings: EngineSettings, world: World) -> None:
         self.world = world
         self.settings = settings
         self.device = torch.device(world.device)
@@ -70,7 +70,7 @@ class Engine:
         self._left -= 1
         self._deepspeed.set_gradient_accumulation_boundary(self._left == 0)
         nats, count = self._forward(inputs, targets)
-        nats = nats * fault.strike("backward", rank=self.world.rank, step=self._step)
+        nats = nats * fault_injection.inject("backward", rank=self.world.rank, step=self._step)
         self._counting.wait()
         with torch.no_grad():
             self._sums[0] += nats
@@ -81,13 +81,13 @@ class Engine:
             scale = torch.where(plausible, self.world.world_size / self._count, math.nan)
         self._deepspeed.backward(nats * scale, scale_wrt_gas=False)
 
-    def step(self, stop: bool = False) -> Outcome:
+    def step(self, stop: bool = False) -> StepResult:
         """Update the weights, unless the loss or gradient of any rank is not finite: then no rank does. Collective."""
         sums = torch.cat((self._sums, self._sums.new_tensor([stop])))
         dist.all_reduce(sums)
         norm = self._update()
         nats, count, stops = sums.tolist()
-        return Outcome(nats / count, int(count), norm, skipped=not math.isfinite(norm), stop=stops > 0)
+        return StepResult(nats / count, int(count), norm, skipped=not math.isfinite(norm), stop=stops > 0)
 
     def _update(self) -> float:
         own_norm = None if checks_gradients(self.settings) else self._clip()
@@ -172,7 +172,7 @@ class Engine:
         gc.collect()
 
 
-def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings, world: World) -> Any:
+def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: EngineSettings, world: World) -> Any:
     # torch 2.13 renamed collectives that DeepSpeed 0.19.8 still calls by their old names.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on the variable
@@ -180,9 +180,10 @@ def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings
         import deepspeed
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        _join_process_group(deepspeed)
         config = deepspeed_config(settings)
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-        from pipeline.training.rank_files import RankFiles
+        from pipeline.training.deepspeed_io import RankFiles
 
         engine.checkpoint_engine = RankFiles(world.rank)
     # DeepSpeed (0.19.8) prepares bf16 stage 0 by a first Adam step on zero gradients, which would halve the real first
@@ -190,6 +191,14 @@ def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: Settings
     if settings.zero == 0:
         optimizer.state.clear()
     return engine
+
+
+def _join_process_group(deepspeed: Any) -> None:
+    """Have DeepSpeed use the process group that the ranks formed; it does nothing from the second engine on."""
+    # On a CPU, DeepSpeed 0.19.8 compiles a shared-memory all-reduce when it starts: over a minute, a compiler on every
+    # node, and a lock file that blocks every later start if the compilation is killed. Only its inference would use it.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
 @contextlib.contextmanager

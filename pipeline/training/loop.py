@@ -9,17 +9,17 @@ from typing import Protocol
 
 import torch
 
+from pipeline.distributed import fault_injection
+from pipeline.distributed.heartbeat import heartbeat
+from pipeline.distributed.signals import Stop
 from pipeline.errors import Diverged, Preempted
-from pipeline.graph.quantities import counted
-from pipeline.training import fault
+from pipeline.runtime.formatting import counted
 from pipeline.training.engine import Engine, MicroBatch
-from pipeline.training.pulse import pulse
-from pipeline.training.recipe import Recipe
-from pipeline.training.signals import Stop
-from pipeline.training.state import Outcome, State
+from pipeline.training.state import State, StepResult
+from pipeline.training.training_plan import TrainingPlan
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """The order of the data: a pure function of the step."""
 
     def of_step(self, step: int, *, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]: ...
@@ -28,14 +28,14 @@ class Batches(Protocol):
 class Watch(Protocol):
     """Who is told how it goes; only rank 0's does anything."""
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None: ...
+    def step(self, state: State, outcome: StepResult, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 
 def train(
     engine: Engine,
-    batches: Batches,
-    recipe: Recipe,
+    batches: BatchSource,
+    recipe: TrainingPlan,
     state: State,
     *,
     evaluate: Callable[[], float],
@@ -52,7 +52,7 @@ def train(
     world, geometry = engine.world, recipe.geometry
     while state.step < recipe.steps and not out_of_patience(recipe, state):
         started = time.perf_counter()
-        pulse.beat(state.step)
+        heartbeat.beat(state.step)
         torch.manual_seed(random_seed(recipe.seed, state.step, world.rank))
         learning_rate = recipe.schedule.rate(state.step)
         batch = batches.of_step(
@@ -75,11 +75,11 @@ def train(
             save(state)
         if outcome.stop:
             raise Preempted(f"Stopped and saved at step {state.step:,}.", remedy="Run the same command to go on.")
-        fault.strike("step", rank=world.rank, step=state.step)
+        fault_injection.inject("step", rank=world.rank, step=state.step)
     return state
 
 
-def out_of_patience(recipe: Recipe, state: State) -> bool:
+def out_of_patience(recipe: TrainingPlan, state: State) -> bool:
     return 0 < recipe.patience <= state.evaluations_since_best
 
 
@@ -89,7 +89,7 @@ def random_seed(*key: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def refuse_divergence(recipe: Recipe, state: State) -> None:
+def refuse_divergence(recipe: TrainingPlan, state: State) -> None:
     """Raise Diverged when more steps in a row were skipped than the recipe forgives."""
     if state.skipped_in_a_row <= recipe.skip_limit:
         return

@@ -19,8 +19,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from pipeline.graph.progress import Task, warn
-from pipeline.training.state import Outcome, State
+from pipeline.runtime.progress import Task, warn
+from pipeline.training.state import State, StepResult
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -41,7 +41,7 @@ class Metrics:
         # TensorBoard drops what an earlier process wrote from this step on.
         self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None:
+    def step(self, state: State, outcome: StepResult, learning_rate: float, seconds: float) -> None:
         rate = outcome.tokens / seconds
         line: Line = {
             "train_nats_per_token": _finite(outcome.nats_per_token),
@@ -81,7 +81,7 @@ class Metrics:
 class Unwatched:
     """The view of the other ranks."""
 
-    def step(self, state: State, outcome: Outcome, learning_rate: float, seconds: float) -> None: ...
+    def step(self, state: State, outcome: StepResult, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 

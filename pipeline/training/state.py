@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What one step did, the same on every rank."""
 
     nats_per_token: float  # of the whole batch, before the update
@@ -31,7 +31,7 @@ class State:
     best_nats_per_token: float | None = None  # lowest loss of the evaluations so far
     evaluations_since_best: int = 0
 
-    def after_step(self, outcome: Outcome) -> State:
+    def after_step(self, outcome: StepResult) -> State:
         seen = replace(self, step=self.step + 1, tokens=self.tokens + outcome.tokens)
         if outcome.skipped:
             return replace(seen, skipped=self.skipped + 1, skipped_in_a_row=self.skipped_in_a_row + 1)

@@ -14,15 +14,15 @@ from typing import Any, cast
 
 import torch.distributed as dist
 
+from pipeline.distributed.collectives import broadcast
 from pipeline.errors import Diverged
-from pipeline.graph.manifest import write_atomically
+from pipeline.runtime.files import write_text
+from pipeline.saved_models.model_files import BEST, LAST
 from pipeline.training.metrics import curve, read_metrics
-from pipeline.training.ranks import from_leader
-from pipeline.training.run import BEST, LAST
 
 RESULT = "trial.json"
 SELECTION = "selection_nats_per_token"
-Result = dict[str, Any]
+TrialResult = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trial:
 
 def run_trials(
     arm: Path, rates: Sequence[float], seeds: Sequence[int], carry_out: Callable[[Trial, Path], None]
-) -> tuple[list[Result], list[Result]]:
+) -> tuple[list[TrialResult], list[TrialResult]]:
     """The grid's results on the first seed, by rate, and the best rate's results, by seed. Collective.
 
     `carry_out` trains one trial in its folder; finished ones are not repeated. A rate that diverges has lost.
@@ -56,7 +56,7 @@ def run_trials(
     return grid, [best, *others]
 
 
-def selection_loss(result: Result) -> float:
+def selection_loss(result: TrialResult) -> float:
     """What trials are compared by: their lowest loss on the selection text; infinite if they diverged."""
     loss = result["best_selection_nats_per_token"]
     return math.inf if loss is None or result["diverged"] else float(loss)
@@ -75,26 +75,26 @@ def discard(arm: Path, chosen_rate: float) -> None:
                 (path.parent / name).unlink(missing_ok=True)
 
 
-def _result(arm: Path, trial: Trial, carry_out: Callable[[Trial, Path], None]) -> Result:
+def _result(arm: Path, trial: Trial, carry_out: Callable[[Trial, Path], None]) -> TrialResult:
     folder = folder_of(arm, trial)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULT
     # Rank 0 looks for all: file systems of several hosts need not agree on what is there.
-    finished = from_leader(json.loads(path.read_bytes()) if path.exists() else None)
+    finished = broadcast(json.loads(path.read_bytes()) if path.exists() else None)
     if finished is not None:
-        return cast(Result, finished)
+        return cast(TrialResult, finished)
     diverged = False
     try:
         carry_out(trial, folder)
     except Diverged:
         diverged = True
-    result = from_leader(_summary(arm, trial, diverged) if dist.get_rank() == 0 else {})
+    result = broadcast(_summary(arm, trial, diverged) if dist.get_rank() == 0 else {})
     if dist.get_rank() == 0:
-        write_atomically(path, json.dumps(result, indent=1) + "\n")
+        write_text(path, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def _summary(arm: Path, trial: Trial, diverged: bool) -> Result:
+def _summary(arm: Path, trial: Trial, diverged: bool) -> TrialResult:
     """The content of trial.json, from the trial's metrics: those go on over interruptions."""
     lines = read_metrics(arm, trial.name)
     points = curve(lines, SELECTION)

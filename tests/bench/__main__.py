@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.experiments.records import FIELDS, HIGHER_IS_BETTER, record
+from pipeline.experiments.measurements import FIELDS, HIGHER_IS_BETTER, record
 
 RESULTS = Path("docs/results")
 PROGRAMS = (

@@ -28,14 +28,14 @@ import numpy as np
 import tokenizers
 import zstandard
 
-from pipeline.corpus.installed import docstrings
+from pipeline.corpus.installed_text import docstrings
 from pipeline.corpus.parts import PartWriter, document_line, read_part
-from pipeline.corpus.pool import worker_pool
-from pipeline.graph.progress import Progress
-from pipeline.tokens.encoding import ShardSet, write_shards
+from pipeline.execution.worker_pool import worker_pool
+from pipeline.runtime.progress import Progress
 from pipeline.tokens.shard import TokenStream
+from pipeline.tokens.shards_stage import ShardSet, write_shards
 from pipeline.tokens.tokenizer import FILE, load_tokenizer
-from pipeline.tokens.training import byte_pairs
+from pipeline.tokens.tokenizer_stage import byte_pairs
 
 TEXT_BYTES, PART_BYTES = 48_000_000, 4_000_000
 VOCABULARY = 8192

@@ -9,10 +9,10 @@ import json
 
 import torch
 
-from pipeline.experiments.speed import shape_of, tokens_per_second
-from pipeline.graph.config import Config, Corpus, Model, Pretrain
-from pipeline.graph.hardware import has_bf16_units
-from pipeline.graph.progress import Progress
+from pipeline.config.schema import Config, CorpusSection, ModelSection, PretrainSection
+from pipeline.experiments.ablation.speed import shape_of, tokens_per_second
+from pipeline.runtime.precision import has_bf16_units
+from pipeline.runtime.progress import Progress
 
 
 def main() -> None:
@@ -37,9 +37,9 @@ def config(layers: int, width: int, dtype: str) -> Config:
     section = {"optimizer": "muon", "zero": 0, "dtype": dtype, "batch_tokens": 4096, "micro_batch": 8}
     return Config(
         name="bench",
-        corpus=Corpus(fallback=True),
-        model=Model(layers=layers, width=width),
-        pretrain=Pretrain.model_validate(section),
+        corpus=CorpusSection(fallback=True),
+        model=ModelSection(layers=layers, width=width),
+        pretrain=PretrainSection.model_validate(section),
     )
 
 

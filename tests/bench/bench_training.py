@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # the driver starts without torch
-    from pipeline.graph.config import Pretrain
+    from pipeline.config.schema import PretrainSection
+    from pipeline.distributed.world import World
     from pipeline.tokens.batches import Batches
     from pipeline.training.engine import Engine
     from pipeline.training.loop import Watch
-    from pipeline.training.recipe import Geometry
     from pipeline.training.state import State
-    from pipeline.training.world import World
+    from pipeline.training.training_plan import BatchGeometry
 
 ROUNDS, STEPS_PER_TURN, WARMUP_STEPS = 15, 1, 2
 SHAPE: dict[str, Any] = {"vocab_size": 4096, "layers": 6, "width": 256, "heads": 4, "kv_heads": 4, "context": 256}
@@ -140,9 +140,9 @@ class Group:
 
 def serve(kind: str, zero: int) -> None:
     """Do as many steps as each line on stdin says, and answer with their seconds."""
-    from pipeline.graph.hardware import keep_memory
+    from pipeline.runtime.memory import keep_freed_memory
 
-    keep_memory()
+    keep_freed_memory()
     take_steps = plain_loop() if kind == "plain" else folio_loop(zero)
     for line in sys.stdin:
         started = time.perf_counter()
@@ -179,21 +179,21 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     """Folio's own loop and engine, with its metrics, on real shards."""
     import torch
 
-    from pipeline.graph.config import Pretrain
-    from pipeline.training import rendezvous
+    from pipeline.config.schema import PretrainSection
+    from pipeline.distributed import rendezvous
+    from pipeline.distributed.signals import stop
+    from pipeline.distributed.world import World
     from pipeline.training.loop import train
-    from pipeline.training.recipe import Geometry, Recipe
-    from pipeline.training.signals import stop
     from pipeline.training.state import State
-    from pipeline.training.world import World
+    from pipeline.training.training_plan import BatchGeometry, TrainingPlan
 
     world = World.from_environment()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rendezvous.join(world, startup_seconds=120)
     folder = Path(os.environ["FOLIO_BENCH"]) / str(world.rank)
     numbers = {"batch_tokens": BATCH_TOKENS, "micro_batch": MICRO_BATCH, "evaluate_every": 0, "save_every": 0}
-    section = Pretrain.model_validate(numbers | {"zero": zero})
-    geometry = Geometry.of("pretrain", section, context=SHAPE["context"], world_size=world.world_size)
+    section = PretrainSection.model_validate(numbers | {"zero": zero})
+    geometry = BatchGeometry.of("pretrain", section, context=SHAPE["context"], world_size=world.world_size)
     batches = batches_of(folder, geometry)
     engine = engine_of(section, geometry, world)
     state = State()
@@ -201,7 +201,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
 
     def take_steps(steps: int) -> None:
         nonlocal state
-        recipe = Recipe.of(section, steps=state.step + steps, peak=1e-3, seed=0, geometry=geometry)
+        recipe = TrainingPlan.of(section, steps=state.step + steps, peak=1e-3, seed=0, geometry=geometry)
         state = train(
             engine,
             batches,
@@ -217,7 +217,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     return take_steps
 
 
-def batches_of(folder: Path, geometry: Geometry) -> Batches:
+def batches_of(folder: Path, geometry: BatchGeometry) -> Batches:
     """From a shard that this rank wrote for itself."""
     from pipeline.tokens.batches import Batches, Mixture
     from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, write_shard
@@ -231,18 +231,18 @@ def batches_of(folder: Path, geometry: Geometry) -> Batches:
     return Batches(mixture, batch_samples=geometry.batch_samples, seed=0)
 
 
-def engine_of(section: Pretrain, geometry: Geometry, world: World) -> Engine:
+def engine_of(section: PretrainSection, geometry: BatchGeometry, world: World) -> Engine:
     from gpt.model import GPT, GPTShape
     from pipeline.training.engine import Engine
-    from pipeline.training.optimizer import optimizer_of
-    from pipeline.training.run import settings_of
+    from pipeline.training.fit import settings_of
+    from pipeline.training.optimizers import optimizer_of
 
     model = GPT(GPTShape(**SHAPE))
     return Engine(model, optimizer_of(model, section), settings_of(section, geometry, {}), world)
 
 
 def watch_of(folder: Path, state: State, batches: Batches, world: World) -> Watch:
-    from pipeline.graph.progress import Progress
+    from pipeline.runtime.progress import Progress
     from pipeline.training.metrics import Metrics, Unwatched
 
     if not world.leads:

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.graph.config import Finetune, Launch, Model, Pretrain, Scratch
+from pipeline.config.schema import FinetuneSection, LaunchSection, ModelSection, PretrainSection, ScratchSection
+from pipeline.distributed.job import Job
 from pipeline.tokens.shard import Rows, ShardInfo, write_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
-from pipeline.training.job import Job
 
 MODEL: dict[str, Any] = {"layers": 2, "width": 32, "heads": 2, "context": 16}
 COMMON = {"batch_tokens": 128, "micro_batch": 2, "evaluate_every": 4, "save_every": 4, "warmup": 0.1}
 SECTIONS: dict[str, Any] = {
-    "pretrain": (Pretrain, {"tokens": 128 * 8, "evaluate_tokens": 128, "learning_rate": 1e-2}),
-    "scratch": (Scratch, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
-    "finetune": (Finetune, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
+    "pretrain": (PretrainSection, {"tokens": 128 * 8, "evaluate_tokens": 128, "learning_rate": 1e-2}),
+    "scratch": (ScratchSection, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
+    "finetune": (FinetuneSection, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
 }
 
 
@@ -56,8 +56,8 @@ def job_in(inputs: dict[str, str]) -> Callable[..., Job]:
         folder.mkdir(exist_ok=True)
         job = Job(
             stage=stage,
-            slice={
-                "model": Model(**MODEL).model_dump(mode="json"),
+            config_slice={
+                "model": ModelSection(**MODEL).model_dump(mode="json"),
                 stage: section,
                 "deepspeed": {},
                 "weights": {"prose": 1.0, "verse": 2.0},
@@ -65,7 +65,7 @@ def job_in(inputs: dict[str, str]) -> Callable[..., Job]:
             inputs={**inputs, **(more_inputs or {})},
             fingerprints={"shards": "s", "tokenizer": "t"},
             folder=str(folder),
-            launch=Launch(threads=1).model_dump(mode="json"),
+            launch=LaunchSection(threads=1),
         )
         job.write()
         return job

@@ -13,18 +13,18 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gpt.model import GPT
+from pipeline.config.schema import PretrainSection
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.errors import Diverged, EnvironmentFault, RankLost, ResumeError
-from pipeline.graph.config import Pretrain
-from pipeline.graph.manifest import sha256_of
+from pipeline.runtime.files import sha256_of
 from pipeline.tokens.batches import Batches
 from pipeline.training.checkpoints import checkpoints_in, read_receipt
-from pipeline.training.conversion import convert
-from pipeline.training.ground import Ground
-from pipeline.training.job import Job
-from pipeline.training.launch import run_ranks
+from pipeline.training.inputs import TrainingInputs
 from pipeline.training.metrics import read_metrics
-from pipeline.training.optimizer import optimizer_of
-from pipeline.training.recipe import Geometry, Recipe
+from pipeline.training.optimizers import optimizer_of
+from pipeline.training.reshard import convert
+from pipeline.training.training_plan import BatchGeometry, TrainingPlan
 
 EVERY_VARIANT = "tests.distributed.bodies:every_variant"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Calla
     def train(ranks: int) -> Path:
         if ranks not in done:
             job = all_variants(job_in(tmp_path_factory.mktemp(f"ranks-{ranks}"), "pretrain", keep_checkpoints=9))
-            run_ranks(job, ranks)
+            run_local_ranks(job, ranks)
             done[ranks] = Path(job.folder)
         return done[ranks]
 
@@ -55,7 +55,8 @@ def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 def all_variants(job: Job, names: Iterable[str] = VARIANTS) -> Job:
     job = replace(
-        job.with_body(EVERY_VARIANT), slice=job.slice | {"variants": {name: VARIANTS[name] for name in names}}
+        job.with_entry_point(EVERY_VARIANT),
+        config_slice=job.config_slice | {"variants": {name: VARIANTS[name] for name in names}},
     )
     job.write()
     return job
@@ -82,10 +83,10 @@ def restart_from(finished: Path, folder: Path) -> Path:
 
 def plain_losses(job: Job) -> list[float]:
     """The same training as one would write it in PyTorch: one process, one batch, no DeepSpeed."""
-    section, ground = Pretrain.model_validate(job.slice["pretrain"]), Ground.of(job)
-    geometry = Geometry.of("pretrain", section, context=ground.shape.context, world_size=1)
+    section, ground = PretrainSection.model_validate(job.config_slice["pretrain"]), TrainingInputs.of(job)
+    geometry = BatchGeometry.of("pretrain", section, context=ground.shape.context, world_size=1)
     steps = section.tokens // section.batch_tokens
-    recipe = Recipe.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry)
+    recipe = TrainingPlan.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry)
     batches = Batches(ground.corpus(), batch_samples=geometry.batch_samples, seed=section.seed)
     model = GPT(ground.shape).initialize(section.seed)
     optimizer = optimizer_of(model, section)
@@ -124,7 +125,7 @@ def resumed(
     job = all_variants(job_in(tmp_path_factory.mktemp("resumed"), "pretrain", keep_checkpoints=9))
     for variant in VARIANTS:
         restart_from(straight(2) / variant, Path(job.folder) / variant)
-    run_ranks(job, 2)
+    run_local_ranks(job, 2)
     yield Path(job.folder)
 
 
@@ -149,10 +150,10 @@ def test_training_survives_ranks_that_end_while_they_save(
     ]:
         monkeypatch.setenv("FOLIO_FAULT", fault)
         with pytest.raises(error):
-            run_ranks(job, 2)
+            run_local_ranks(job, 2)
         assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == committed
     monkeypatch.delenv("FOLIO_FAULT")
-    run_ranks(job, 2)
+    run_local_ranks(job, 2)
     reference = straight(2) / "zero-1-fp32"
     assert losses(tmp_path) == losses(reference)
     assert sha256_of(tmp_path / "model.safetensors") == sha256_of(reference / "model.safetensors")
@@ -168,7 +169,7 @@ def test_converted_checkpoint_goes_on_with_another_number_of_ranks(
         checkpoints = restart_from(straight(before) / variant, tmp_path / variant)
         aside = convert(checkpoints / "step-00000004", after)
         assert read_receipt(aside).identity["world_size"] == before, "the original is kept"
-    run_ranks(job, after)
+    run_local_ranks(job, after)
     for variant in CONVERTED:
         uninterrupted, gone_on = losses(straight(before) / variant), losses(tmp_path / variant)
         assert gone_on[:4] == uninterrupted[:4], "steps that were not repeated"
@@ -183,7 +184,7 @@ def test_checkpoint_of_another_number_of_ranks_is_refused_until_it_is_converted(
     shutil.copytree(straight(2) / "zero-1-fp32", tmp_path)
     job.write()
     with pytest.raises(ResumeError, match=r"world_size 2 -> 1\. Use 2 ranks, or run: folio checkpoint convert "):
-        run_ranks(job, 1)
+        run_local_ranks(job, 1)
 
 
 @pytest.mark.parametrize("action", ["nan", "spike"])
@@ -192,7 +193,7 @@ def test_bad_loss_of_one_rank_is_seen_by_all_and_the_step_left_out(
 ) -> None:
     job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9))
     monkeypatch.setenv("FOLIO_FAULT", f"backward:1:5:{action}")
-    run_ranks(job, 2)
+    run_local_ranks(job, 2)
     for variant in VARIANTS:
         lines = [line for line in read_metrics(tmp_path / variant) if "seconds" in line]
         assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
@@ -209,5 +210,5 @@ def test_training_that_stays_bad_ends_and_keeps_its_last_good_checkpoint(
 ) -> None:
     monkeypatch.setenv("FOLIO_FAULT", "backward:0:5:nan")
     with pytest.raises(Diverged, match=r"not finite at 1 step in a row, up to step 6\."):
-        run_ranks(job_in(tmp_path, "pretrain", skip_limit=0), 2)
+        run_local_ranks(job_in(tmp_path, "pretrain", skip_limit=0), 2)
     assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == ["step-00000004"]

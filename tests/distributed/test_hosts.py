@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.training.job import Job
-from pipeline.training.pulse import beats
+from pipeline.distributed.heartbeat import beats
+from pipeline.distributed.job import Job
 
 SYSTEM = f"{os.environ['PATH']}:/usr/sbin"
 needs_namespaces = pytest.mark.skipif(
@@ -28,7 +28,7 @@ needs_ssh = pytest.mark.skipif(
 )
 pytestmark = [pytest.mark.root, needs_namespaces]
 PORT = 29_400
-WORKER = [sys.executable, "-m", "pipeline.training.worker"]
+WORKER = [sys.executable, "-m", "pipeline.distributed.worker"]
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ LAUNCHER = """
 import json, sys
 from pathlib import Path
 from pipeline.errors import FolioError
-from pipeline.training.cluster import run_hosts
-from pipeline.training.job import Job
+from pipeline.distributed.launch_hosts import run_hosts
+from pipeline.distributed.job import Job
 try:
     print(json.dumps({"counts": run_hosts(Job.read(Path(sys.argv[1])), Path(sys.argv[2]))}))
 except FolioError as error:
@@ -193,7 +193,7 @@ def place(rank: int, hosts: Pair) -> dict[str, str]:
 
 def patient(job: Job, **seconds: int) -> Job:
     """The job with other timeouts."""
-    changed = Job(**{**vars(job), "launch": {**job.launch, **seconds}})
+    changed = replace(job, launch=job.launch.model_copy(update=seconds))
     changed.write()
     return changed
 

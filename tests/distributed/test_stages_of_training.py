@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.errors import RankLost
-from pipeline.graph.manifest import sha256_of
-from pipeline.training.job import Job
-from pipeline.training.launch import run_ranks
+from pipeline.runtime.files import sha256_of
+from pipeline.saved_models.weights import load_model
 from pipeline.training.metrics import read_metrics
-from pipeline.training.weights import load_model
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -21,7 +21,7 @@ def test_chain_of_training_stages_leaves_weights_and_trials(
     job_in: Callable[..., Job], tmp_path: Path, ranks: int
 ) -> None:
     pretrain = job_in(tmp_path / "pretrain", "pretrain")
-    counts = run_ranks(pretrain, ranks)
+    counts = run_local_ranks(pretrain, ranks)
 
     folder = Path(pretrain.folder)
     assert counts["steps"] == 8
@@ -32,7 +32,7 @@ def test_chain_of_training_stages_leaves_weights_and_trials(
 
     for stage in ("scratch", "finetune"):
         job = job_in(tmp_path / stage, stage, more_inputs={"pretrain": str(folder)})
-        counts = run_ranks(job, ranks)
+        counts = run_local_ranks(job, ranks)
         trials = Path(job.folder) / "trials"
         chosen = counts["learning_rate"]
         assert counts["tokens"] == 3 * 8 * 128, "two rates, then the better one with the second seed"
@@ -54,11 +54,11 @@ def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
     branched = job_in(tmp_path / "branched", "pretrain", branch_at=[4, 6], keep_checkpoints=1)
     monkeypatch.setenv("FOLIO_FAULT", "save:1:6:kill")  # at the end of the second branch; the whole one saves elsewhere
     with pytest.raises(RankLost):
-        run_ranks(branched, 2)
+        run_local_ranks(branched, 2)
     monkeypatch.delenv("FOLIO_FAULT")
-    counts = run_ranks(branched, 2)
+    counts = run_local_ranks(branched, 2)
     plain = job_in(tmp_path / "plain", "pretrain", tokens=6 * 128)  # its warmup is one step, too
-    expected = run_ranks(plain, 2)
+    expected = run_local_ranks(plain, 2)
 
     folder = Path(branched.folder)
     assert [(branch["branch"], branch["tokens"]) for branch in counts["branches"]] == [
@@ -72,7 +72,7 @@ def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
     assert sorted(path.name for path in branch.iterdir()) == ["metrics.jsonl", "model.safetensors", "tensorboard"]
 
     job = job_in(tmp_path / "finetune", "finetune", more_inputs={"pretrain": str(folder)})
-    tuned = run_ranks(job, 1)
+    tuned = run_local_ranks(job, 1)
     assert [branch["branch"] for branch in tuned["branches"]] == ["step-00000004", "step-00000006"]
     for one in tuned["branches"]:
         arm = Path(job.folder) / "branches" / one["branch"]

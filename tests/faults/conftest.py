@@ -13,8 +13,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.training.job import Job
-from pipeline.training.pulse import beats
+from pipeline.config.schema import LaunchSection
+from pipeline.distributed.heartbeat import beats
+from pipeline.distributed.job import Job
 
 RIG = Path(__file__).with_name("rig.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{RIG.parent}:{Path.cwd()}", "OMP_NUM_THREADS": "1"}
@@ -57,12 +58,12 @@ def make_job(tmp_path: Path) -> Callable[..., Job]:
         settings = {"ranks": 2, "startup_seconds": 60, "timeout_seconds": 20, "threads": 1, **launch}
         job = Job(
             stage="pretrain",
-            slice={"steps": steps, "faults": faults or {}},
+            config_slice={"steps": steps, "faults": faults or {}},
             inputs={},
             fingerprints={},
             folder=str(folder),
-            launch=settings,
-            body="rig:train_stage",
+            launch=LaunchSection(**settings),
+            entry_point="rig:train_stage",
         )
         job.write()
         return job

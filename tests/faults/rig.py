@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipeline.distributed.heartbeat import heartbeat
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch import launch_job
+from pipeline.distributed.signals import stop
+from pipeline.distributed.world import World, in_external_world
 from pipeline.errors import DataError, FolioError, Preempted
-from pipeline.graph.progress import Progress
-from pipeline.training.job import Job
-from pipeline.training.pulse import pulse
-from pipeline.training.signals import stop
-from pipeline.training.stages import train
-from pipeline.training.world import World, in_external_world
+from pipeline.runtime.progress import Progress
 
 PACE_SECONDS = 0.02
 
@@ -30,15 +30,15 @@ def train_stage(job: Job, world: World, progress: Progress) -> dict[str, Any]:
     import torch  # not in the launcher, which this file also is
     import torch.distributed as dist
 
-    for step in range(job.slice["steps"]):
-        pulse.beat(step)
+    for step in range(job.config_slice["steps"]):
+        heartbeat.beat(step)
         asked = torch.tensor(float(stop.requested()), device=world.device)
         dist.all_reduce(asked)
         if asked.item():
             raise Preempted(f"Saved at step {step}.")
-        suffer(job, job.slice["faults"].get(f"{world.rank}:{step}"))
+        suffer(job, job.config_slice["faults"].get(f"{world.rank}:{step}"))
         time.sleep(PACE_SECONDS)
-    return {"steps": job.slice["steps"], "device": world.device}
+    return {"steps": job.config_slice["steps"], "device": world.device}
 
 
 def suffer(job: Job, fault: str | None) -> None:
@@ -63,11 +63,11 @@ def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     try:
         if in_external_world():
-            from pipeline.training.crew import together
+            from pipeline.distributed.external_launcher import together
 
-            print(together(job.settings, lambda: [train(job), train(job)]))
+            print(together(job.launch, lambda: [launch_job(job), launch_job(job)]))
         else:
-            print(train(job))
+            print(launch_job(job))
     except FolioError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

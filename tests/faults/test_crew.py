@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.distributed.job import Job
+from pipeline.distributed.rendezvous import meet
+from pipeline.distributed.world import World
 from pipeline.errors import EnvironmentFault
-from pipeline.training.job import Job
-from pipeline.training.rendezvous import meet
-from pipeline.training.world import World
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ def begun(stage, run):
 
 def ranks_of(process):
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "pipeline.training.worker" in " ".join(child.cmdline())]
+    return [child for child in children if "pipeline.distributed.worker" in " ".join(child.cmdline())]
 
 
 def alive(process):

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import zstandard
 
-from pipeline.corpus import build, target
-from pipeline.graph.config import Corpus, Launch, Target
+from pipeline.config.schema import CorpusSection, LaunchSection, TargetSection
+from pipeline.corpus import stage, target_stage
 from pipeline.graph.manifest import Manifest
-from pipeline.graph.progress import Progress
 from pipeline.graph.work import Artifact, Work
+from pipeline.runtime.progress import Progress
 
 MANIFEST = Manifest(
     stage="target",
@@ -48,13 +48,15 @@ def data() -> Path:
 
 
 @pytest.fixture
-def run_target(tmp_path: Path) -> Callable[[Target], tuple[Path, dict[str, Any]]]:
+def run_target(tmp_path: Path) -> Callable[[TargetSection], tuple[Path, dict[str, Any]]]:
     """Runs stage target; gives its folder and counts."""
 
-    def run(config: Target) -> tuple[Path, dict[str, Any]]:
+    def run(config: TargetSection) -> tuple[Path, dict[str, Any]]:
         folder = tmp_path / "target"
         folder.mkdir(exist_ok=True)
-        return folder, target.run(Work("target", {"target": config}, {}, folder, Launch(), 1, Progress("target")))
+        return folder, target_stage.make_target(
+            Work("target", {"target": config}, {}, folder, LaunchSection(), 1, Progress("target"))
+        )
 
     return run
 
@@ -64,14 +66,16 @@ def run_corpus(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
     """Runs stage corpus against VALIDATION, or another text; gives its folder and counts."""
 
     def run(
-        config: Corpus, *, folder: str = "corpus", workers: int = 1, validation: str = VALIDATION
+        config: CorpusSection, *, folder: str = "corpus", workers: int = 1, validation: str = VALIDATION
     ) -> tuple[Path, dict[str, Any]]:
         (tmp_path / "target").mkdir(exist_ok=True)
         (tmp_path / "target" / "validation.txt").write_text(validation)
         (tmp_path / folder).mkdir(exist_ok=True)
         inputs = {"target": Artifact("target", tmp_path / "target", MANIFEST)}
-        work = Work("corpus", {"corpus": config}, inputs, tmp_path / folder, Launch(), workers, Progress("corpus"))
-        return tmp_path / folder, build.run(work)
+        work = Work(
+            "corpus", {"corpus": config}, inputs, tmp_path / folder, LaunchSection(), workers, Progress("corpus")
+        )
+        return tmp_path / folder, stage.build_corpus(work)
 
     return run
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus.cleaning import Outcome, Recipe, Rejected, cleaned, prepare, text_digest
+from pipeline.corpus.cleaning import CleaningRules, RecordResult, Rejected, cleaned, prepare, text_digest
 from pipeline.corpus.records import Record
 
 
-def outcome_of(payload: Any, kind: Any = "json", **recipe: Any) -> Outcome:
+def outcome_of(payload: Any, kind: Any = "json", **recipe: Any) -> RecordResult:
     settings: dict[str, Any] = {"min_characters": 1, "validation": Path("unused"), "ngram_words": None} | recipe
-    (outcome,) = prepare(Recipe("books", "text", **settings), [Record("a.jsonl", 3, kind, payload)])
+    (outcome,) = prepare(CleaningRules("books", "text", **settings), [Record("a.jsonl", 3, kind, payload)])
     return outcome
 
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.corpus.cleaning import Recipe, prepare
+from pipeline.corpus.cleaning import CleaningRules, prepare
 from pipeline.corpus.records import is_supported, read_file, split_lines
 
-RECIPE = Recipe("messy", "text", min_characters=1, validation=Path("unused"), ngram_words=None)
+RECIPE = CleaningRules("messy", "text", min_characters=1, validation=Path("unused"), ngram_words=None)
 
 # kept documents and reasons, for every file of the messy folder
 MESSY: dict[str, tuple[int, dict[str, int]]] = {

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import zstandard
 
+from pipeline.config.schema import SourceSection
 from pipeline.corpus import sources
 from pipeline.corpus.records import Record
 from pipeline.corpus.sources import find, find_all, in_turns
 from pipeline.errors import ConfigError
-from pipeline.graph.config import Source
 
 Writer = Callable[[Path, list[str]], Path]
 
 
-def texts_of(source: Source, seed: int = 0) -> list[str]:
+def texts_of(source: SourceSection, seed: int = 0) -> list[str]:
     return [json.loads(record.payload)["text"] for record in find(source, seed).records()]
 
 
@@ -38,7 +38,7 @@ def test_every_record_of_every_file_comes_once(tmp_path: Path, write_lines: Writ
     wanted = [f"text {number}" for number in range(60)]
     for start in range(0, 60, 3):
         write_lines(tmp_path / "data" / f"{start}.jsonl.zst", wanted[start : start + 3])
-    found = find(Source(name="s", path=str(tmp_path / "data" / "*.zst")), seed=0)
+    found = find(SourceSection(name="s", path=str(tmp_path / "data" / "*.zst")), seed=0)
     assert Counter(json.loads(record.payload)["text"] for record in found.records()) == Counter(wanted)
     assert found.total_bytes == sum(path.stat().st_size for path in (tmp_path / "data").iterdir())
 
@@ -47,7 +47,7 @@ def test_order_depends_on_names_and_seed_not_on_the_folder(tmp_path: Path, write
     for folder, order in (("one", range(12)), ("two", reversed(range(12)))):
         for number in order:
             write_lines(tmp_path / folder / f"{number}.jsonl", [f"text {number}"])
-    one, two = (Source(name=folder, path=str(tmp_path / folder / "*.jsonl")) for folder in ("one", "two"))
+    one, two = (SourceSection(name=folder, path=str(tmp_path / folder / "*.jsonl")) for folder in ("one", "two"))
     assert texts_of(one) == texts_of(two)
     assert texts_of(one) != texts_of(one, seed=1)
 
@@ -55,7 +55,7 @@ def test_order_depends_on_names_and_seed_not_on_the_folder(tmp_path: Path, write
 def test_missing_files_are_refused_and_an_unset_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FOLIO_DATA", raising=False)
     with pytest.raises(ConfigError, match=r"no file matches '\$\{FOLIO_DATA\}/x\*.jsonl'. FOLIO_DATA is not set"):
-        find(Source(name="s", path="${FOLIO_DATA}/x*.jsonl"), 0)
+        find(SourceSection(name="s", path="${FOLIO_DATA}/x*.jsonl"), 0)
 
 
 def test_no_source_is_refused() -> None:
@@ -66,18 +66,18 @@ def test_no_source_is_refused() -> None:
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "MANIFEST.tsv").touch()
     with pytest.raises(ConfigError, match=r"MANIFEST\.tsv is none of \.jsonl"):
-        find(Source(name="s", path=str(tmp_path / "*")), 0)
+        find(SourceSection(name="s", path=str(tmp_path / "*")), 0)
 
 
 def test_file_on_the_web_gives_the_same_texts_through_faults(site: Any) -> None:
     wanted = [f"text {number} " * 2_000 for number in range(50)]
     lines = "".join(json.dumps({"text": text}) + "\n" for text in wanted).encode()
     site.files["/a.jsonl.zst"] = zstandard.ZstdCompressor().compress(lines)
-    source = Source(name="s", url=f"{site.address}/a.jsonl.zst?download=true")
+    source = SourceSection(name="s", url=f"{site.address}/a.jsonl.zst?download=true")
     site.faults = [200, 503, "drop", 503, "drop"]
     assert texts_of(source) == wanted
 
 
 def test_dead_address_is_refused_before_reading(site: Any) -> None:
     with pytest.raises(ConfigError, match=r"gone.jsonl: the server answers 404"):
-        find(Source(name="s", url=f"{site.address}/gone.jsonl"), 0)
+        find(SourceSection(name="s", url=f"{site.address}/gone.jsonl"), 0)

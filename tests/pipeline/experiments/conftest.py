@@ -32,6 +32,6 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def climbed(configs, store):
     """The first climb of all rungs."""
-    from pipeline.experiments import lecture
+    from pipeline.experiments.ladder import lecture_experiment
 
-    return lecture.run(configs, store, (), scales_up=False, command="folio lecture", workers=1)
+    return lecture_experiment.run(configs, store, (), scales_up=False, command="folio lecture", workers=1)

@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.errors import DataError
-from pipeline.experiments.ablation import ablate
-from pipeline.experiments.findings import findings
-from pipeline.experiments.rate_range import as_text, find_rates, suggested
-from pipeline.graph.config import Config
-from pipeline.graph.runner import Selection, run
+from pipeline.experiments.ablation.ablate import ablate
+from pipeline.experiments.ablation.effects import findings
+from pipeline.experiments.lr_range.range_test import Reading
+from pipeline.experiments.lr_range.suggestion import as_text, find_rates, suggested
+from pipeline.graph.runner import Selection, run_nodes
 from pipeline.graph.store import Store
-from pipeline.training.rate_range import Reading
 
 WORDS = ["the", "king", "and", "queen", "of", "night", "speak", "no", "more", "love"]
 
@@ -74,7 +74,7 @@ def test_a_broken_change_hurts_and_what_is_finished_is_not_repeated(config: Conf
 
 @pytest.mark.slow
 def test_rates_are_found_where_the_loss_falls_and_blows_up(config: Config, store: Store) -> None:
-    run(config, store, Selection(last="shards"))
+    run_nodes(config, store, Selection(last="shards"))
     found = find_rates(config, "scratch", store, low=1e-4, high=1e3, steps=120)
     losses = [reading.smoothed for reading in found.readings]
     assert len(losses) < 120, "it ends where the loss blows up"
@@ -105,7 +105,7 @@ def test_inputs_that_are_not_finished_are_named(config: Config, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_stopped_ablation_stops_its_trainings_which_save_first(config: Config, store: Store, tmp_path: Path) -> None:
-    run(config, store, Selection(last="shards"))
+    run_nodes(config, store, Selection(last="shards"))
     path = tmp_path / "long.yaml"
     scratch = {**config.scratch.model_dump(mode="json"), "max_steps": 1_000_000}
     path.write_text(json.dumps({**config.model_dump(mode="json"), "scratch": scratch}))

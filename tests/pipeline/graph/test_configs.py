@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.graph.configfile import load_config
+from pipeline.config.loading import load_config
 from pipeline.graph.plan import plan
 from pipeline.graph.stages import nodes_of, stages_of
 from pipeline.graph.store import Store

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.graph.config import Config
+from pipeline.graph.fingerprints import fingerprints, identity
 from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection
-from pipeline.graph.stages import NAMES, Node, fingerprints, identity, nodes_of
+from pipeline.graph.stages import NAMES, Node, nodes_of
 from pipeline.graph.store import Store
 
 

@@ -8,9 +8,9 @@ import types
 
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.errors import DataError, EnvironmentFault
 from pipeline.graph import runner, stages
-from pipeline.graph.config import Config
 from pipeline.graph.lock import exclusive, held
 from pipeline.graph.manifest import MANIFEST, damaged_files
 from pipeline.graph.plan import differences, plan
@@ -52,28 +52,28 @@ def config(**changes):
 
 
 def test_a_second_run_does_nothing(chain):
-    first = runner.run(config(), chain)
+    first = runner.run_nodes(config(), chain)
     assert list(first) == list(stages.NAMES)
     CALLS.clear()
-    again = runner.run(config(), chain)
+    again = runner.run_nodes(config(), chain)
     assert not CALLS
     assert again == first
 
 
 def test_a_changed_field_runs_exactly_what_depends_on_it(chain):
-    runner.run(config(), chain)
+    runner.run_nodes(config(), chain)
     CALLS.clear()
-    runner.run(config(finetune={"max_steps": 7}), chain)
+    runner.run_nodes(config(finetune={"max_steps": 7}), chain)
     assert CALLS == ["finetune", "report"]
     CALLS.clear()
-    runner.run(config(tokenizer={"vocab_size": 300}), chain)
+    runner.run_nodes(config(tokenizer={"vocab_size": 300}), chain)
     assert CALLS == ["tokenizer", "shards", "pretrain", "scratch", "finetune", "report"]
 
 
 def test_presentation_fields_make_nothing_stale(chain):
-    runner.run(config(), chain)
+    runner.run_nodes(config(), chain)
     CALLS.clear()
-    runner.run(config(pretrain={"save_every": 7}, launch={"ranks": 2}), chain)
+    runner.run_nodes(config(pretrain={"save_every": 7}, launch={"ranks": 2}), chain)
     assert not CALLS
 
 
@@ -86,14 +86,14 @@ def test_a_source_weight_re_runs_pretraining_but_not_the_corpus():
 
 
 def test_two_runs_that_agree_share_artifacts(chain):
-    runner.run(config(), chain)
+    runner.run_nodes(config(), chain)
     CALLS.clear()
-    runner.run(config().model_copy(update={"name": "other"}), chain)
+    runner.run_nodes(config().model_copy(update={"name": "other"}), chain)
     assert not CALLS
 
 
 def test_plan_says_what_changed(chain):
-    runner.run(config(), chain)
+    runner.run_nodes(config(), chain)
     made = plan(config(pretrain={"learning_rate": 0.002 * 2}), chain)
     by_stage = {stage.stage: stage for stage in made.stages}
     assert by_stage["shards"].state == "done"
@@ -148,7 +148,7 @@ def test_a_rival_is_planned_with_its_own_model(chain):
 
 def test_a_stage_alone_needs_its_inputs(chain):
     with pytest.raises(DataError, match="Stage corpus needs target"):
-        runner.run(config(), chain, Selection("corpus", "corpus"))
+        runner.run_nodes(config(), chain, Selection("corpus", "corpus"))
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_finished(chain, monkeypatch):
@@ -158,7 +158,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(chain, monkeypatch)
     )
     monkeypatch.setattr(stages, "STAGES", rows)
     with pytest.raises(EnvironmentFault, match=r"No space left for .*text\.txt \(.* free\)"):
-        runner.run(config(), chain)
+        runner.run_nodes(config(), chain)
     assert [s.stage for s in states(config(), chain) if s.state == "done"] == ["target", "corpus", "tokenizer"]
 
 
@@ -189,14 +189,14 @@ OUTSIDE = [{"path": "../../text.txt", "bytes": 1, "sha256": "0"}]
     ],
 )
 def test_damaged_manifests_are_refused(chain, damage, expected):
-    folder = runner.run(config(), chain)["target"].folder
+    folder = runner.run_nodes(config(), chain)["target"].folder
     (folder / MANIFEST).write_text(damage((folder / MANIFEST).read_text()))
     with pytest.raises(DataError, match=expected):
-        runner.run(config(), chain)
+        runner.run_nodes(config(), chain)
 
 
 def test_verification_names_each_damaged_file(chain):
-    artifact = runner.run(config(), chain)["target"]
+    artifact = runner.run_nodes(config(), chain)["target"]
     assert damaged_files(artifact.folder, artifact.manifest.files) == []
     text = (artifact.folder / "text.txt").read_text()
     (artifact.folder / "text.txt").write_text(text.swapcase())

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.schema import LaunchSection, ShardsSection, TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
-from pipeline.graph.config import Launch, Shards, Tokenizer
 from pipeline.graph.manifest import Manifest, file_entries
-from pipeline.graph.progress import Progress
 from pipeline.graph.work import Artifact, Work
-from pipeline.tokens import training
+from pipeline.runtime.progress import Progress
+from pipeline.tokens import tokenizer_stage
 
 TARGET_TEXT = "".join(
     f"FIRST CITIZEN {n}:\nWe'll speak, and they'd hear the {n * 7 % 31}th word.\n\n" for n in range(400)
@@ -65,16 +65,18 @@ def corpus(tmp_path: Path) -> Artifact:
 def work_of(tmp_path: Path) -> Callable[..., Work]:
     """A function that makes the work of a stage in a folder of its own."""
 
-    def make(stage: str, *inputs: Artifact, section: Tokenizer | Shards, workers: int = 1, folder: str = "") -> Work:
+    def make(
+        stage: str, *inputs: Artifact, section: TokenizerSection | ShardsSection, workers: int = 1, folder: str = ""
+    ) -> Work:
         place = tmp_path / (folder or stage)
         place.mkdir(exist_ok=True)
         given = {one.stage: one for one in inputs}
-        return Work(stage, {stage: section}, given, place, Launch(), workers, Progress(stage))
+        return Work(stage, {stage: section}, given, place, LaunchSection(), workers, Progress(stage))
 
     return make
 
 
 @pytest.fixture
 def tokenizer_artifact(target: Artifact, corpus: Artifact, work_of: Callable[..., Work]) -> Artifact:
-    work = work_of("tokenizer", target, corpus, section=Tokenizer(vocab_size=400))
-    return artifact("tokenizer", work.folder, training.run(work))
+    work = work_of("tokenizer", target, corpus, section=TokenizerSection(vocab_size=400))
+    return artifact("tokenizer", work.folder, tokenizer_stage.make_tokenizer(work))

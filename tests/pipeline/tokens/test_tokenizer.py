@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.tokens import pieces
+from pipeline.tokens import pretokenizer
 from pipeline.tokens import tokenizer as module
-from pipeline.tokens.pieces import Cutter, PieceIds
+from pipeline.tokens.pretokenizer import Cutter, PieceIds
 from pipeline.tokens.tokenizer import END_OF_TEXT, FILE, Tokenizer, load_tokenizer
-from pipeline.tokens.training import byte_pairs, characters
+from pipeline.tokens.tokenizer_stage import byte_pairs, characters
 
 TEXT = (
-    Path(pieces.__file__).read_text() + " don't you'll we've they're I'm he'd it's the    end\n\n\n\tof 1984 and 42\n"
+    Path(pretokenizer.__file__).read_text()
+    + " don't you'll we've they're I'm he'd it's the    end\n\n\n\tof 1984 and 42\n"
 ) * 3
 # Characters that the rules of GPT-2's pattern are about, and neighbours of each length in UTF-8.
 TRICKY = "abSTlrvedm'' \n\t\r\0019\u00a0\u2003\u3000\u0085é漢🙂٣½ſ'<|>_\u0301"
@@ -140,7 +141,7 @@ def test_ids_do_not_depend_on_grouping_or_memory(
     documents = [TEXT[at : at + 97] for at in range(0, 5000, 97)]
     expected = ids_by_reference(reference, documents)
     monkeypatch.setattr(module, "GROUP_BYTES", 300)
-    monkeypatch.setattr(pieces, "MAX_KNOWN", 10)
+    monkeypatch.setattr(pretokenizer, "MAX_KNOWN", 10)
     assert [ids.tolist() for ids in bpe.encode_documents(documents)] == expected
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.distributed.world import World
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
 from pipeline.training.checkpoints import RECEIPT, Checkpoints, checkpoints_in, read_receipt
 from pipeline.training.state import State
-from pipeline.training.world import World
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.schema import PretrainSection
+from pipeline.distributed.world import World
 from pipeline.errors import Diverged, Preempted
-from pipeline.graph.config import Pretrain
 from pipeline.training.engine import MicroBatch
 from pipeline.training.loop import random_seed, train
 from pipeline.training.metrics import Unwatched
-from pipeline.training.recipe import Geometry, Recipe
-from pipeline.training.state import Outcome, State
-from pipeline.training.world import World
+from pipeline.training.state import State, StepResult
+from pipeline.training.training_plan import BatchGeometry, TrainingPlan
 
 STEPS = 10
 
@@ -35,9 +35,9 @@ class FakeEngine:
 
     def backward(self, inputs: Any, targets: Any) -> None: ...
 
-    def step(self, stop: bool) -> Outcome:
+    def step(self, stop: bool) -> StepResult:
         bad = self._step in self.bad
-        return Outcome(math.nan if bad else 1.0, 16, math.nan if bad else 1.0, skipped=bad, stop=stop)
+        return StepResult(math.nan if bad else 1.0, 16, math.nan if bad else 1.0, skipped=bad, stop=stop)
 
 
 class FakeBatches:
@@ -66,9 +66,9 @@ class Journal:
         self.saved: list[int] = []
         self.best: list[int] = []
         self.batches = FakeBatches()
-        section = Pretrain(batch_tokens=16, evaluate_every=2, save_every=4, skip_limit=1)
-        geometry = Geometry(context=16, world_size=1, micro_batch=1, accumulation=1)
-        self.recipe = replace(Recipe.of(section, steps=STEPS, peak=1.0, seed=0, geometry=geometry), **recipe)
+        section = PretrainSection(batch_tokens=16, evaluate_every=2, save_every=4, skip_limit=1)
+        geometry = BatchGeometry(context=16, world_size=1, micro_batch=1, accumulation=1)
+        self.recipe = replace(TrainingPlan.of(section, steps=STEPS, peak=1.0, seed=0, geometry=geometry), **recipe)
 
     def train(self, state: State | None = None, *, bad: Sequence[int] = (), looks: int = 99) -> State:
         return train(

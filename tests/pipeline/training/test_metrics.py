@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.graph.progress import Progress
+from pipeline.runtime.progress import Progress
 from pipeline.training.metrics import METRICS, Metrics, curve, read_metrics
-from pipeline.training.state import Outcome, State
+from pipeline.training.state import State, StepResult
 
 
 @contextmanager
@@ -26,9 +26,9 @@ def train(folder: Path, first: int, last: int, trial: str = "", *, bad: int = -1
     state = State(step=first, tokens=10 * first)
     with metrics_of(folder, state, trial) as metrics:
         for step in range(first, last):
-            outcome = Outcome(5.0 - step / 10, 10, 1.5, skipped=False, stop=False)
+            outcome = StepResult(5.0 - step / 10, 10, 1.5, skipped=False, stop=False)
             if step == bad:
-                outcome = Outcome(math.nan, 10, math.inf, skipped=True, stop=False)
+                outcome = StepResult(math.nan, 10, math.inf, skipped=True, stop=False)
             state = state.after_step(outcome)
             metrics.step(state, outcome, 0.1, seconds=0.5)
             if state.step % 2 == 0:

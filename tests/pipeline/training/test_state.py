@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import math
 
-from pipeline.training.state import Outcome, State
+from pipeline.training.state import State, StepResult
 
 
-def outcome(nats: float = 2.0, *, skipped: bool = False) -> Outcome:
-    return Outcome(nats, 64, math.inf if skipped else 1.0, skipped=skipped, stop=False)
+def outcome(nats: float = 2.0, *, skipped: bool = False) -> StepResult:
+    return StepResult(nats, 64, math.inf if skipped else 1.0, skipped=skipped, stop=False)
 
 
 def test_skipped_step_moves_the_data_on_but_keeps_the_last_good_loss() -> None:

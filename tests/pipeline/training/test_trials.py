@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Diverged
+from pipeline.saved_models.model_files import LAST
+from pipeline.training.fit import BEST
 from pipeline.training.metrics import METRICS
-from pipeline.training.run import BEST, LAST
 from pipeline.training.trials import Trial, discard, folder_of, run_trials
 
 pytestmark = pytest.mark.usefixtures("one_rank")

@@ -1,0 +1,185 @@
+"""Reads a run's YAML: strictly, safely, and with errors that name the file, the line and the cure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.schema import Config, Section
+from pipeline.errors import ConfigError
+
+MAX_BYTES = 1_000_000
+Location = tuple[str | int, ...]
+Kind = TypeVar("Kind", bound=Section)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys and aliases (a few lines of aliases can expand to gigabytes)."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} appears twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1 takes 2e-3 for text; people, and YAML 1.2, do not. Three digits of exponent, so that a hash stays text.
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}$"), list("-+0123456789")
+)
+
+
+def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
+    """The checked config of a YAML file with `settings` ("pretrain.tokens=1M") laid over it.
+
+    Raises ConfigError naming file, line and key for anything that is not understood.
+    """
+    return load_section(path, Config, settings)
+
+
+def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> Kind:
+    """As `load_config`, for a file that holds another kind of named section; its name defaults to the file's."""
+    text = _read(path)
+    try:
+        node = yaml.compose(text, _StrictLoader)
+        values = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise _syntax_error(path, error) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no keys.", remedy="Start from configs/demo.yaml.")
+    for setting in settings:
+        _lay_over(values, setting)
+    values.setdefault("name", path.stem)
+    return _checked(kind, values, str(path), node)
+
+
+def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
+    """The config with dotted keys set. Raises ConfigError naming `where` if a key or value is not understood."""
+    values = config.model_dump()
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return _checked(Config, values, where)
+
+
+def _checked(kind: type[Kind], values: dict[str, Any], where: str, node: Any = None) -> Kind:
+    """A section from plain values. Raises ConfigError with the first mistakes and their lines."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_describe(mistake, where, node, kind) for mistake in error.errors()[:3]]
+        raise ConfigError(" ".join(mistakes), remedy="README.md lists the keys.") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(f"{path} has {size:,} bytes; a config has at most {MAX_BYTES:,}.", remedy="Is it data?")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        known = sorted(str(found) for found in path.parent.glob("[!.]*.yaml"))
+        remedy = (
+            f"Here are {', '.join(known)}." if known else "Give the path of a YAML file, such as configs/demo.yaml."
+        )
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{path} cannot be read: {reason}.", remedy=remedy) from None
+
+
+def _syntax_error(path: Path, error: yaml.YAMLError) -> ConfigError:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    problem = getattr(error, "problem", None) or str(error)
+    remedy = "Indent with spaces." if "\\t" in problem else "Correct that line."
+    return ConfigError(f"{where}: {problem}.", remedy=remedy)
+
+
+def _lay_over(values: dict[str, Any], setting: str) -> None:
+    """Set one dotted key; list items are not addressed."""
+    key, separator, text = setting.partition("=")
+    path = key.strip().split(".")
+    if not separator or not all(path):
+        raise ConfigError(
+            f"--set {setting!r} is not of the form a.b=value.", remedy="Example: --set pretrain.tokens=1M"
+        )
+    try:
+        value = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError:
+        value = text
+    section = values
+    for name in path[:-1]:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {setting!r}: {name} is no section.", remedy="Name a key below a section.")
+    section[path[-1]] = value
+
+
+def _describe(mistake: Any, where: str, node: Any, kind: type[Section]) -> str:
+    location = tuple(mistake["loc"])
+    line = _line_of(node, location)
+    place = f"{where}:{line}" if line else where
+    name = ".".join(str(part) for part in location if not _is_branch(part)) or "the config"
+    if mistake["type"] == "extra_forbidden":
+        known = _known_keys(kind, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}."
+        return f"{place}: unknown key {name}{hint}"
+    return f"{place}: {name}: {mistake['msg'].removeprefix('Value error, ').rstrip('.')}."
+
+
+def _is_branch(part: str | int) -> bool:
+    """Pydantic puts the tried branch of a union into the location; people do not write it."""
+    return isinstance(part, str) and re.fullmatch(r"[A-Z]\w*|literal\[.*\]|function-.*", part) is not None
+
+
+def _line_of(node: Any, location: Location) -> int | None:
+    line = None
+    for part in location:
+        found = _child(node, part)
+        if found is None:
+            break
+        node, line = found
+    return line
+
+
+def _child(node: Any, part: str | int) -> tuple[Any, int] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark.line + 1
+    return None
+
+
+def _known_keys(kind: type[Section], location: Location) -> list[str]:
+    model: Any = kind
+    for part in location:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            model = next(iter(_sections_in(field.annotation)), model)
+    return list(model.model_fields)
+
+
+def _sections_in(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _sections_in(inner)

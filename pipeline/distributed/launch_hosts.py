@@ -1,0 +1,111 @@
+"""Starts ranks on the hosts of a hostfile with DeepSpeed's launcher: pdsh over ssh, the artifact on shared storage.
+
+The launcher's exit code says little (it is 0 when its child is killed), so the ranks' own files decide what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.distributed.exit_status import RankExits, counts_or_error
+from pipeline.distributed.hostfile import Host, read_hostfile
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch_local import relayed
+from pipeline.distributed.world import FIRST_PORT, NUM_PORTS
+from pipeline.errors import ConfigError, EnvironmentFault
+from pipeline.runtime.processes import die_with_parent
+
+CONNECT_SECONDS = 10
+UNREACHABLE = 255  # ssh's exit code for "no connection", as opposed to the remote command's
+PLAIN = re.compile(r"[\w@%+=:,./-]+")  # what a shell leaves alone
+
+
+def run_on_hosts(job: Job, hostfile: Path) -> dict[str, Any]:
+    """Train with the hostfile's ranks; returns rank 0's counts.
+
+    Raises ConfigError for a bad hostfile or a path that a remote shell would change, EnvironmentFault for a host that
+    ssh does not reach or that does not see the artifact, and otherwise what `run_ranks` raises.
+    """
+    hosts = read_hostfile(hostfile)
+    refuse_special_characters(str(job.path), str(Path.cwd()), sys.executable)
+    check_hosts(hosts, job.path)
+    launcher = _started(job, hostfile)
+    with relayed(lambda number: job.stop_file.touch(), launcher.terminate) as heard:
+        _pass_on(launcher, hosts[0], job.logs / "launcher.log")
+    return counts_or_error(job, RankExits({}, {}), heard)
+
+
+def check_hosts(hosts: Sequence[Host], path: Path) -> None:
+    """Ask every host at once over ssh whether it sees `path`. Raises EnvironmentFault naming those that do not."""
+    for tool in ("ssh", "pdsh"):
+        if shutil.which(tool) is None:
+            raise EnvironmentFault(f"{tool} is not installed on this machine.", remedy=f"Install {tool} on every host.")
+    options = ["-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_SECONDS}"]
+    look = f"test -r {path}"
+    asked = [
+        subprocess.Popen(["ssh", *options, host.name, look], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for host in hosts
+    ]
+    troubles = []
+    for host, process in zip(hosts, asked, strict=True):
+        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        if process.returncode == UNREACHABLE:
+            troubles.append(f"{host.name} is not reachable by ssh ({said[-1] if said else 'no answer'})")
+        elif process.returncode != 0:
+            troubles.append(f"{host.name} does not see {path}")
+    if troubles:
+        remedy = "Every host needs ssh without a password and the artifact store at the same path."
+        raise EnvironmentFault("; ".join(troubles) + ".", remedy=remedy)
+
+
+def refuse_special_characters(*paths: str) -> None:
+    """Raise ConfigError for a path that the remote shell would take apart."""
+    for path in paths:
+        if not PLAIN.fullmatch(path):
+            raise ConfigError(
+                f"The path {path!r} has characters that a remote shell would interpret.", remedy="Use a plain path."
+            )
+
+
+def _started(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
+    port = job.launch.port or random.randrange(FIRST_PORT, FIRST_PORT + NUM_PORTS)
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile), "--launcher", "pdsh"]
+    command += ["--force_multi", "--no_ssh_check", "--master_port", str(port)]
+    if "MASTER_ADDR" in os.environ:
+        command += ["--master_addr", os.environ["MASTER_ADDR"]]
+    command += ["--no_local_rank", "--module", "pipeline.distributed.worker", str(job.path)]
+    log = (job.logs / "launcher.log").open("wb")
+    with log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            # Asked to terminate, the launcher ends the ranks on every host.
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - one call to prctl
+        )
+
+
+def _pass_on(launcher: subprocess.Popen[bytes], leader: Host, log: Path) -> None:
+    """Show what rank 0's host says while it trains; what the tools in between say goes to their log."""
+    assert launcher.stderr is not None, "the launcher was started with a pipe"
+    prefix = f"{leader.name}: ".encode()  # pdsh puts it before each line
+    with log.open("ab") as file:
+        for line in launcher.stderr:
+            if line.startswith(prefix):
+                sys.stderr.buffer.write(line.removeprefix(prefix))
+                sys.stderr.flush()
+            else:
+                file.write(line)
+    launcher.wait()

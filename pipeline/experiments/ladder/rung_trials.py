@@ -1,0 +1,143 @@
+"""One rung trained with one seed, and scored on every character of the validation text. A finished trial stays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor, nn
+
+from gpt.lecture import RUNGS, fit, generate
+from gpt.loss import next_token_loss
+from pipeline.errors import DataError, Diverged
+from pipeline.evaluation.scoring import fixed_threads
+from pipeline.experiments.ladder.rungs import Rung
+from pipeline.graph.fingerprints import identity
+from pipeline.runtime.files import write_text
+from pipeline.runtime.versions import git_commit
+from pipeline.tokens.scoring_windows import scoring_windows
+
+FORMAT = 1  # raise it when the same config would now give another outcome
+SCORED_AT_ONCE = 4096  # windows
+SAMPLE_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class CharacterText:
+    """A text as the lecture has it: its characters in order, and both parts as their places there, (N,) int64."""
+
+    characters: str
+    train: Tensor
+    validation: Tensor
+
+
+@dataclass(frozen=True)
+class RungTrial:
+    """What to train, on which text, and the file that holds the outcome once there is one."""
+
+    rung: Rung
+    seed: int
+    target: Path  # folder of the stage's artifact
+    file: Path
+
+
+class RungTrialResult(BaseModel):
+    """What a trial came to; `nats_per_char` is the mean over the validation text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    rung: str
+    seed: int
+    parameters: int
+    nats_per_char: float
+    scored_characters: int
+    seconds: float
+    sample: str
+    commit: str
+
+
+def trials_of(rung: Rung, target: Path, target_fingerprint: str, folder: Path) -> list[RungTrial]:
+    """The rung's trials, one per seed; another config or text has other files."""
+    text = json.dumps([FORMAT, identity(rung), target_fingerprint], sort_keys=True)
+    own = folder / f"{rung.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return [RungTrial(rung, seed, target, own / f"seed-{seed}.json") for seed in rung.seeds]
+
+
+def read_outcome(trial: RungTrial) -> RungTrialResult | None:
+    """The outcome of a finished trial, or None. Raises DataError if its file is damaged."""
+    if not trial.file.exists():
+        return None
+    try:
+        return RungTrialResult.model_validate_json(trial.file.read_bytes())
+    except ValidationError:
+        raise DataError(
+            f"{trial.file} is damaged.", remedy="Delete it; the same command trains that seed again."
+        ) from None
+
+
+def run_trial(trial: RungTrial) -> RungTrialResult:
+    """Train, score, write a sample, and keep the outcome. One thread: the models are too small to share one.
+
+    Raises Diverged if the loss is no number.
+    """
+    started = time.monotonic()
+    rung, text = trial.rung, read_text(trial.target)
+    generator = torch.Generator().manual_seed(trial.seed)
+    with fixed_threads(1), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(trial.seed)  # torch draws the first weights from its global generator
+        model = RUNGS[rung.name](rung.sizes(len(text.characters)))
+        recipe = {"context": rung.context, "batch": rung.batch_samples, "steps": rung.steps}
+        fit(model, text.train, learning_rate=rung.learning_rate, generator=generator, **recipe)
+        nats, scored = score(model, text.validation, rung.context)
+        sample = generate(model, torch.zeros(1, 1, dtype=torch.int64), SAMPLE_CHARACTERS, rung.context, generator)
+    if not math.isfinite(nats):
+        raise Diverged(
+            f"Rung {rung.name} with seed {trial.seed} ended with a loss of {nats}.",
+            remedy="Lower learning_rate in its config.",
+        )
+    outcome = RungTrialResult(
+        rung=rung.name,
+        seed=trial.seed,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        nats_per_char=nats / scored,
+        scored_characters=scored,
+        seconds=round(time.monotonic() - started, 3),
+        sample="".join(text.characters[place] for place in sample[0, 1:].tolist()),
+        commit=git_commit(),
+    )
+    trial.file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(trial.file, outcome.model_dump_json(indent=1) + "\n")
+    return outcome
+
+
+def read_text(target: Path) -> CharacterText:
+    """The text of a target artifact. The lecture chooses nothing, so the selection part is trained on, as there."""
+    train, selection, validation = (
+        (target / f"{part}.txt").read_bytes().decode() for part in ("train", "selection", "validation")
+    )
+    characters = "".join(sorted(set(train + selection + validation)))
+    place = {character: number for number, character in enumerate(characters)}
+    parts = (torch.tensor([place[character] for character in part]) for part in (train + selection, validation))
+    return CharacterText(characters, *parts)
+
+
+@torch.inference_mode()
+def score(model: nn.Module, text: Tensor, context: int) -> tuple[float, int]:
+    """Nats over a text (N,) and the characters they were lost on: each once, but the first, which nothing predicts.
+
+    Windows of the context follow one another, so a character is predicted from 1 to `context` earlier ones, as in
+    training.
+    """
+    inputs, targets = (torch.from_numpy(part) for part in scoring_windows(text.numpy(), context))
+    nats, scored = 0.0, 0
+    for start in range(0, len(inputs), SCORED_AT_ONCE):
+        piece = slice(start, start + SCORED_AT_ONCE)
+        loss = next_token_loss(model(inputs[piece]), targets[piece])
+        nats += float(loss.nats)
+        scored += int(loss.count)
+    return nats, scored

@@ -1,0 +1,183 @@
+"""What each stage counts, as the manifest of its artifact keeps it: one typed record a stage.
+
+A stage returns its record; whoever reads the artifact asks for it by type, `artifact.counts_as(CorpusCounts)`. Fields
+that came later have defaults, so that manifests written before them still read.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """A frozen part of a manifest's counts. Unknown fields are ignored: a newer version may have written them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StageCounts(Record):
+    """What every stage may count. A stage that is not trained by ranks leaves the defaults."""
+
+    world_size: int = 1
+    rank_seconds: float | None = None  # wall time times ranks, over all attempts of the last start
+    peak_memory_bytes: int | None = None  # of the largest rank
+    tokens_per_second: float | None = None
+
+
+class TargetCounts(StageCounts):
+    """The target text and its three consecutive splits."""
+
+    name: str
+    origin: str  # path, FOLIO_DATA, cache, network, hub or installed text
+    sha256: str
+    characters: int
+    bytes: int
+    train_characters: int
+    train_bytes: int
+    selection_characters: int
+    selection_bytes: int
+    validation_characters: int
+    validation_bytes: int
+
+
+class SourceProvenance(Record):
+    """One source of the corpus and what was kept of it."""
+
+    name: str
+    license: str
+    revision: str | None
+    documents: int
+    bytes: int
+    files: int
+
+
+class DamagedFile(Record):
+    source: str
+    file: str
+    reason: str
+
+
+class Contamination(Record):
+    """What decontamination removed; n-grams are distinct ones of the target's validation text."""
+
+    ngram_words: int | None  # None: decontamination was switched off
+    documents_removed: int
+    bytes_removed: int
+    val_ngrams_total: int
+    val_ngrams_left: int  # in the finished parts, counted again
+
+
+class CorpusCounts(StageCounts):
+    """Documents in = kept + dropped, by reason; damage of a file counts as one document in."""
+
+    sources: tuple[SourceProvenance, ...]
+    documents_in: int
+    documents_kept: int
+    dropped: dict[str, int]
+    bytes_kept: int
+    validation_documents: int
+    damaged_files: tuple[DamagedFile, ...]
+    origin: str  # sources or installed text
+    contamination: Contamination
+
+
+class TokenizerCounts(StageCounts):
+    kind: Literal["bpe", "char"]
+    vocab_size: int
+    sha256: str
+    sample_bytes: int | None = None  # None: imported
+    bytes_per_token: dict[str, float] = {}  # by source
+    imported_files: dict[str, str] | None = None  # name -> sha256
+
+
+class TextTotals(Record):
+    """Documents, tokens (end-of-text ids included) and UTF-8 bytes of some shards."""
+
+    documents: int
+    tokens: int
+    bytes: int
+
+
+class ShardsCounts(StageCounts):
+    target_train: TextTotals
+    target_selection: TextTotals
+    target_validation: TextTotals
+    corpus_train: TextTotals
+    corpus_validation: TextTotals
+    sources: dict[str, TextTotals]
+    val_ngrams_left_in_shards: int | None  # None: no corpus
+
+
+class PretrainedBranch(Record):
+    """A branch of pretraining, brought to its own end."""
+
+    branch: str
+    steps: int
+    tokens: int
+    val_nats_per_token: float | None
+
+
+class PretrainCounts(StageCounts):
+    """A pretraining; losses in nats per token. `tokens` and `steps` are those of the whole, branches not counted."""
+
+    tokens: int
+    steps: int
+    batch_tokens: int
+    train_nats_per_token: float | None  # mean of the last steps
+    val_nats_per_token: float | None  # of the corpus' validation part, at the end
+    skipped_steps: int
+    parameters: int
+    branches: tuple[PretrainedBranch, ...] = ()
+
+
+class ImportedCounts(StageCounts):
+    """Weights that were imported in the place of pretraining."""
+
+    parameters: int
+    imported_files: dict[str, str]  # name -> sha256
+    largest_logit_difference: float
+
+
+class TrialSummary(Record):
+    """One trial of an arm in brief; losses are None where no evaluation gave a finite one."""
+
+    learning_rate: float
+    seed: int
+    best_selection_nats_per_token: float | None
+    best_step: int | None
+    steps: int
+    diverged: bool
+
+
+class ArmTotals(StageCounts):
+    """The trials of an arm: the grid of rates on the first seed, and the best rate's on every seed."""
+
+    learning_rate: float
+    grid: tuple[TrialSummary, ...]
+    seeds: tuple[int, ...]
+    trials: tuple[TrialSummary, ...]
+    tokens: int
+    parameters: int
+
+
+class FinetunedBranch(ArmTotals):
+    """The same of an arm that began from a branch of pretraining."""
+
+    branch: str
+
+
+class ArmCounts(ArmTotals):
+    branches: tuple[FinetunedBranch, ...] = ()
+
+
+class ReportCounts(StageCounts):
+    """The report's main figures, in bits per byte; None where there is no such arm or no gain."""
+
+    gain_bits_per_byte: float | None
+    ci95: tuple[float, float] | None
+    scratch_bits_per_byte: float | None
+    zero_shot_bits_per_byte: float | None
+    finetune_bits_per_byte: float | None
+    html: str

@@ -1,0 +1,92 @@
+"""Files that are complete or absent, their hashes, and one line for what the machine refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import EnvironmentFault
+from pipeline.runtime.formatting import readable_bytes
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+NO_ACCESS = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+READ_BYTES = 1 << 20
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """The path of a draft to write; when the block ends without an error the draft replaces `path`.
+
+    A reader sees the old file or the new one, never a part of it; if `durable`, also after a power cut.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    yield draft
+    if durable:
+        sync(draft)
+    draft.replace(path)
+    if durable:
+        sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small UTF-8 file with `replacing`."""
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file with `replacing`."""
+    with replacing(path) as draft:
+        draft.write_bytes(data)
+
+
+def sync(path: Path) -> None:
+    """Have the kernel write a file, or the entries of a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file, read in pieces: about 1.5 GB/s on one core."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    # Python 3.10 has no hashlib.file_digest.
+    digest = hashlib.sha256()
+    while piece := file.read(READ_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.") -> Iterator[None]:
+    """Turn a full disk or a refused access below `folder` into an EnvironmentFault of one line."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or folder
+        if error.errno in FULL_DISK:
+            free = readable_bytes(shutil.disk_usage(existing_parent(folder)).free)
+            raise EnvironmentFault(
+                f"No space left for {where} ({free} free).", remedy="Make room, run again."
+            ) from error
+        if error.errno in NO_ACCESS:
+            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=remedy) from error
+        raise
+
+
+def existing_parent(path: Path) -> Path:
+    """The path itself if it exists, else its nearest parent that does."""
+    path = path.absolute()
+    return path if path.exists() else existing_parent(path.parent)

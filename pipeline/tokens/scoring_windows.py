@@ -1,0 +1,106 @@
+"""Windows that a text is scored in: inputs and targets for which every token counts exactly once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt.loss import IGNORED
+from pipeline.errors import ConfigError
+from pipeline.tokens.shard import TokenStream
+
+
+@dataclass(frozen=True)
+class ScoringWindows:
+    """Inputs and targets, both (windows, context) int64; targets are IGNORED where nothing is counted."""
+
+    inputs: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @classmethod
+    def of_shard(cls, shard: Path, *, tokenizer_sha256: str, context: int, stride: int | None = None) -> ScoringWindows:
+        """All of a shard, each token scored once. Raises DataError if another tokenizer wrote it."""
+        stream = TokenStream.open([shard], tokenizer_sha256=tokenizer_sha256)
+        return cls(*scoring_windows(stream.window(0, len(stream)), context, stride))
+
+    @classmethod
+    def covering(cls, stream: TokenStream, *, context: int) -> ScoringWindows:
+        """All of the target's selection text, each token scored once. Raises ConfigError if there is none."""
+        if len(stream) < 2:
+            raise ConfigError("The target's selection part is empty.", remedy="Raise target.selection.")
+        return cls(*scoring_windows(stream.window(0, len(stream)), context))
+
+    @classmethod
+    def spread_over(cls, stream: TokenStream, *, num_tokens: int, context: int) -> ScoringWindows:
+        """At most `num_tokens` targets, in whole windows spread evenly over the stream, so every source is among them.
+
+        Raises ConfigError if the stream does not fill one window.
+        """
+        available = (len(stream) - 1) // context
+        if available < 1:
+            raise ConfigError(
+                f"The corpus' validation part has {len(stream):,} tokens, less than one window of context {context}.",
+                remedy="Raise corpus.validation or add text.",
+            )
+        chosen = np.linspace(0, available - 1, num=max(min(num_tokens // context, available), 1)).astype(np.int64)
+        rows = np.stack([stream.window(int(index) * context, context + 1) for index in chosen]).astype(np.int64)
+        return cls(rows[:, :-1], rows[:, 1:])
+
+    @property
+    def num_tokens(self) -> int:
+        """Targets that count."""
+        return int((self.targets != IGNORED).sum())
+
+    def micro_batches_of(
+        self, rank: int, world_size: int, micro_batch: int
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """This rank's windows as (inputs, targets), both (micro_batch, context).
+
+        Every rank gets equally many micro-batches, padded with windows that do not count: under ZeRO 3 each forward
+        gathers weights from all ranks, so a rank that had fewer would leave the others waiting.
+        """
+        unit = world_size * micro_batch
+        missing = -len(self.inputs) % unit
+        inputs = np.pad(self.inputs, ((0, missing), (0, 0)))
+        targets = np.pad(self.targets, ((0, missing), (0, 0)), constant_values=IGNORED)
+        return [
+            (inputs[start : start + micro_batch], targets[start : start + micro_batch])
+            for start in range(rank * micro_batch, len(inputs), unit)
+        ]
+
+
+def scoring_windows(
+    tokens: NDArray[np.unsignedinteger], context: int, stride: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inputs and targets, both int64 (windows, context), that predict each of `tokens` but the first exactly once.
+
+    The first token, the end-of-text before the document, is what the first prediction is made from. Window k starts at
+    token k * stride. With `stride` below `context` windows overlap, and a later window counts only its last `stride`
+    targets, each predicted from at least context - stride + 1 tokens. All other targets, and the padding of a last
+    window that is too short, are IGNORED.
+
+    Raises ConfigError for a stride outside 1 ... context.
+    """
+    stride = context if stride is None else stride
+    if not 1 <= stride <= context:
+        raise ConfigError(
+            f"report.stride is {stride}, outside 1 ... {context}.", remedy="Use the context, or less for overlap."
+        )
+    num_targets = len(tokens) - 1
+    if num_targets < 1:
+        return np.empty((0, context), np.int64), np.empty((0, context), np.int64)
+    num_windows = 1 + -(-max(num_targets - context, 0) // stride)
+    span = (num_windows - 1) * stride + context + 1
+    inputs = _cut(np.pad(tokens, (0, span - len(tokens)), constant_values=tokens[0]), context, stride)
+    targets = _cut(
+        np.pad(tokens.astype(np.int64), (0, span - len(tokens)), constant_values=IGNORED)[1:], context, stride
+    )
+    targets[1:, : context - stride] = IGNORED
+    return inputs[:num_windows], targets
+
+
+def _cut(tokens: NDArray[np.generic], context: int, stride: int) -> NDArray[np.int64]:
+    return np.lib.stride_tricks.sliding_window_view(tokens, context)[::stride].astype(np.int64)

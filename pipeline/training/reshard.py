@@ -1,0 +1,63 @@
+"""A sharded checkpoint for another number of ranks, by DeepSpeed's universal format."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.errors import ConfigError, DataError
+from pipeline.graph.manifest import damaged_files, file_entries
+from pipeline.training.checkpoints import RECEIPT, CheckpointReceipt, publish, read_receipt
+
+
+def convert(folder: Path, ranks: int) -> Path:
+    """Put a checkpoint that `ranks` ranks can go on from in the place of `folder`; returns where the original went.
+
+    The numbers stay the same; what was split among the ranks is joined, and split again when it is loaded.
+    Raises DataError if the checkpoint is damaged, before anything in it is unpickled.
+    """
+    receipt = _intact(folder)
+    if ranks < 1:
+        raise ConfigError(f"{ranks} ranks cannot train.", remedy="Give at least 1.")
+    draft = folder.with_name(folder.name + ".convert.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    whole = _zero(receipt) == 0
+    if whole or receipt.universal:
+        shutil.copytree(folder, draft)  # not split by rank in the first place
+        (draft / RECEIPT).unlink()
+    else:
+        _run_deepspeed(folder, draft)
+    aside = folder.parent.parent / f"checkpoints-of-{receipt.identity['world_size']}-ranks" / folder.name
+    changed = {
+        "identity": receipt.identity | {"world_size": ranks},
+        "universal": not whole,
+        "files": file_entries(draft, ignored=(RECEIPT,)),
+    }
+    os.sync()
+    publish(draft, folder, receipt.model_copy(update=changed), aside=aside)
+    return aside
+
+
+def _intact(folder: Path) -> CheckpointReceipt:
+    receipt = read_receipt(folder)
+    if damaged := damaged_files(folder, receipt.files):
+        raise DataError(f"{folder}: {'; '.join(damaged)}.", remedy="Convert another checkpoint.")
+    return receipt
+
+
+def _zero(receipt: CheckpointReceipt) -> int:
+    return next(int(value) for key, value in receipt.identity.items() if key.endswith(".zero"))
+
+
+def _run_deepspeed(folder: Path, draft: Path) -> None:
+    command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
+    command += ["--input_folder", str(folder), "--output_folder", str(draft)]
+    # More workers hold more of the optimizer's state in memory at once.
+    command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise DataError(f"DeepSpeed could not convert {folder}: {last[0]}.", remedy="Convert another checkpoint.")

@@ -1,0 +1,36 @@
+"""The stages pretrain, scratch and finetune: what the runner calls once, and what every rank then does."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch import launch_job
+from pipeline.graph.work import Work
+
+if TYPE_CHECKING:
+    from pipeline.distributed.world import World
+    from pipeline.runtime.progress import Progress
+
+
+def train_stage(work: Work) -> dict[str, Any]:
+    """Train on every rank; the counts say how many ranks there were and what they cost.
+
+    Raises DataError if an input is damaged, which is found before any rank starts, and whatever ended the training.
+    """
+    started = time.monotonic()
+    for artifact in work.inputs.values():
+        artifact.checked()
+    counts = launch_job(Job.of(work))
+    seconds = time.monotonic() - started
+    return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
+
+
+def train_on_rank(job: Job, world: World, progress: Progress) -> dict[str, Any]:
+    """Train the job's stage on this rank; the counts for its manifest, complete on rank 0. Collective."""
+    # Imported by the ranks alone: the process that launches them needs neither torch nor the engine.
+    from pipeline.training.arm import train_arm
+    from pipeline.training.pretrain import pretrain_on_corpus
+
+    return (pretrain_on_corpus if job.stage == "pretrain" else train_arm)(job, world, progress)

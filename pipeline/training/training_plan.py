@@ -1,0 +1,131 @@
+"""How one training is done, in plain numbers: how a batch is cut over the ranks, for how long, and how often what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from pipeline.config.schema import PretrainSection, TrainingSection
+from pipeline.errors import ConfigError
+from pipeline.training.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class BatchGeometry:
+    """One batch: `batch_samples = world_size x accumulation x micro_batch` windows of `context` targets each."""
+
+    context: int
+    world_size: int
+    micro_batch: int
+    accumulation: int
+
+    @classmethod
+    def of(cls, stage: str, section: TrainingSection, *, context: int, world_size: int) -> BatchGeometry:
+        """Cut `batch_tokens` evenly over the ranks.
+
+        A micro-batch larger than a rank's share shrinks to it: it is an upper limit given by memory, so a small batch
+        needs no second setting. Raises ConfigError where no even cut exists.
+        """
+        tokens, ranks = section.batch_tokens, world_size
+        share = max(tokens // (ranks * context), 1)
+        micro = min(max(section.micro_batch, 1), share)
+        unit = ranks * micro * context
+        if tokens == 0 or tokens % unit:
+            raise ConfigError(
+                f"{stage}.batch_tokens is {tokens:,}, not a multiple of {unit:,} "
+                f"({ranks} ranks x micro_batch {micro} x context {context}).",
+                remedy=f"Use {max(round(tokens / unit), 1) * unit:,}, or change {stage}.micro_batch.",
+            )
+        return cls(context, world_size, micro, tokens // unit)
+
+    @property
+    def batch_samples(self) -> int:
+        return self.world_size * self.accumulation * self.micro_batch
+
+
+def pretraining_steps(section: PretrainSection) -> int:
+    """Whole batches in `pretrain.tokens`. Raises ConfigError if there is none."""
+    steps = section.tokens // section.batch_tokens
+    if steps < 1:
+        raise ConfigError(
+            f"pretrain.tokens is {section.tokens:,}, less than one batch of {section.batch_tokens:,} tokens.",
+            remedy="Raise pretrain.tokens or lower pretrain.batch_tokens.",
+        )
+    return steps
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A shorter pretraining that shares its beginning with the whole one: it leaves at `fork` and ends at `step`."""
+
+    step: int
+    fork: int
+
+    @property
+    def name(self) -> str:
+        return f"step-{self.step:08d}"
+
+
+def branches_of(section: PretrainSection) -> tuple[Branch, ...]:
+    """The branches of `branch_at`, in order. Raises ConfigError where a branch would not be a shorter pretraining."""
+    steps = pretraining_steps(section)
+    if section.branch_at and section.schedule != "wsd":
+        raise ConfigError(
+            f"pretrain.branch_at needs schedule wsd, whose rate does not know the end; it is {section.schedule}.",
+            remedy="Set pretrain.schedule to wsd, or remove branch_at.",
+        )
+    warmup = ceil(section.warmup * steps)
+    found = [Branch(step, fork=step - ceil(section.decay * step)) for step in sorted(set(section.branch_at))]
+    for branch in found:
+        if branch.fork < max(warmup, 1) or branch.step >= steps:
+            raise ConfigError(
+                f"pretrain.branch_at has {branch.step:,}, which leaves at step {branch.fork:,}; the warmup of "
+                f"{warmup:,} steps must be over then, and pretraining itself ends at {steps:,}.",
+                remedy="Choose steps in between.",
+            )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What the loop follows. Everything random in it is drawn from (seed, step, rank)."""
+
+    schedule: Schedule
+    geometry: BatchGeometry
+    seed: int
+    evaluate_every: int
+    save_every: int
+    patience: int  # evaluations without improvement before training stops; 0 never stops early
+    skip_limit: int
+    forks: frozenset[int] = frozenset()  # steps that branches go on from: saved, whatever `save_every` says
+
+    @classmethod
+    def of(
+        cls, section: TrainingSection, *, steps: int, peak: float, seed: int, geometry: BatchGeometry, patience: int = 0
+    ) -> TrainingPlan:
+        schedule = Schedule(
+            kind=section.schedule,
+            steps=steps,
+            peak=peak,
+            warmup_steps=ceil(section.warmup * steps),
+            decay_steps=ceil(section.decay * steps),
+            final=section.final_learning_rate,
+        )
+        every = section.evaluate_every, section.save_every
+        return cls(schedule, geometry, seed, *every, patience, section.skip_limit)
+
+    def branched(self, branch: Branch, decay: float) -> TrainingPlan:
+        """The same up to the fork; then the rate decays over the last share `decay` of the branch's steps."""
+        schedule = replace(self.schedule, steps=branch.step, decay_steps=ceil(decay * branch.step))
+        return replace(self, schedule=schedule, forks=frozenset())
+
+    @property
+    def steps(self) -> int:
+        return self.schedule.steps
+
+    def evaluates_at(self, step: int) -> bool:
+        """At every multiple of `evaluate_every` and at the end."""
+        return step == self.steps or (self.evaluate_every > 0 and step % self.evaluate_every == 0)
+
+    def saves_at(self, step: int) -> bool:
+        return step in self.forks or (self.save_every > 0 and step % self.save_every == 0)

@@ -1,0 +1,130 @@
+"""What the operator is told: counts only if rank 0 left them, otherwise the cause and never its echoes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.schema import LaunchSection
+from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error
+from pipeline.distributed.failures import NOTE_BYTES, Failure, failures, reserve_note
+from pipeline.distributed.heartbeat import Heartbeat
+from pipeline.distributed.job import Job
+from pipeline.errors import DataError, FolioError, Interrupted, Preempted, RankLost
+
+ECHO = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4242")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    job = Job("pretrain", {}, {}, {}, str(tmp_path), LaunchSection())
+    job.logs.mkdir()
+    return job
+
+
+def end_of(
+    job: Job, notes: Mapping[int, BaseException], heard: StopSignals | None = None, **end: Mapping[int, int]
+) -> object:
+    """The counts or error after ranks left these notes and ended like this."""
+    for rank, error in notes.items():
+        reserve_note(job.logs, rank)
+        Failure.of(error, rank).write(job.logs)
+    fate = RankExits(end.get("codes", {}), {rank: bool(halted) for rank, halted in end.get("halted", {}).items()})
+    return counts_or_error(job, fate, heard or StopSignals())
+
+
+def test_counts_are_what_rank_0_left(job: Job) -> None:
+    job.outcome.write_text(json.dumps({"steps": 3}))
+    assert end_of(job, {}, codes={0: 0, 1: 0}) == {"steps": 3}
+
+
+def test_exit_codes_alone_are_no_success(job: Job) -> None:
+    with pytest.raises(RankLost, match="without a result"):
+        end_of(job, {}, codes={0: 0, 1: 0})
+
+
+def test_refusal_beats_the_echoes_that_came_before_it(job: Job) -> None:
+    with pytest.raises(DataError, match=r"^Shard x is damaged\. Restore it\.$"):
+        end_of(job, {0: ECHO, 1: DataError("Shard x is damaged.", remedy="Restore it.")}, codes={0: 6, 1: 3})
+
+
+def test_bug_is_reported_with_the_place_of_its_traceback(job: Job) -> None:
+    with pytest.raises(FolioError, match=r"ZeroDivisionError: oops.*rank-1\.error\.json") as raised:
+        end_of(job, {0: ECHO, 1: ZeroDivisionError("oops")}, codes={0: 6, 1: 1})
+    assert raised.value.exit_code == 1
+    assert "ZeroDivisionError" in json.loads((job.logs / "rank-1.error.json").read_text())["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"), [(-signal.SIGKILL, "out of memory"), (-signal.SIGSEGV, "SIGSEGV"), (17, "exit code 17")]
+)
+def test_rank_that_died_without_a_word_is_named_with_its_step(job: Job, code: int, cause: str) -> None:
+    pulse = Heartbeat()
+    pulse.start(job.logs, 1, lambda: None)
+    pulse.beat(12)
+    with pytest.raises(RankLost, match=f"Lost rank 1 on .*, at step 12: .*{cause}.*rank-1.log"):
+        end_of(job, {0: ECHO}, codes={0: 6, 1: code})
+
+
+def test_rank_that_stopped_answering_is_named(job: Job) -> None:
+    pulse = Heartbeat()
+    pulse.start(job.logs, 1, lambda: None)
+    pulse.beat(7)
+    with pytest.raises(RankLost, match=r"Lost contact with rank 1 on .*, at step 7 \(halted by a signal\)"):
+        end_of(job, {0: ECHO}, codes={0: 6}, halted={1: True})
+
+
+def test_silent_rank_of_another_host_is_the_one_without_a_note(job: Job) -> None:
+    for rank in range(3):
+        Heartbeat().start(job.logs, rank, lambda: None)
+    with pytest.raises(RankLost, match=r"Lost contact with rank 1 on [^;]*;"):
+        end_of(job, {0: ECHO, 2: ECHO})
+
+
+def test_preemption_is_reported_once_all_saved(job: Job) -> None:
+    saved = Preempted("Saved at step 5.", remedy="Run again.")
+    with pytest.raises(Preempted, match=r"^Saved at step 5\."):
+        end_of(job, {0: saved, 1: saved}, codes={0: 75, 1: 75})
+
+
+def test_rank_that_died_while_others_saved_is_lost(job: Job) -> None:
+    with pytest.raises(RankLost, match="Lost rank 1"):
+        end_of(job, {0: Preempted("Saved at step 5.")}, codes={0: 75, 1: -9})
+
+
+def test_stop_before_the_ranks_could_listen_is_no_loss(job: Job) -> None:
+    with pytest.raises(Preempted, match="stopped before it began"):
+        end_of(job, {0: ECHO}, StopSignals(signal.SIGTERM), codes={0: 6, 1: -signal.SIGTERM})
+
+
+def test_ranks_that_only_saw_each_other_go_say_what_they_saw(job: Job) -> None:
+    with pytest.raises(RankLost, match=r"The ranks lost contact .*Connection closed by peer"):
+        end_of(job, {0: ECHO, 1: ECHO}, codes={0: 6, 1: 6})
+
+
+def test_note_fits_its_reserved_space_whatever_the_error(job: Job) -> None:
+    reserve_note(job.logs, 0)
+    Failure.of(ValueError("\x00" * 100_000), 0).write(job.logs)
+    assert (job.logs / "rank-0.error.json").stat().st_size == NOTE_BYTES
+    assert failures(job.logs)[0].message.startswith("ValueError")
+
+
+def test_reserved_note_says_nothing(job: Job) -> None:
+    reserve_note(job.logs, 0)
+    assert failures(job.logs) == []
+
+
+def test_interrupt_by_hand_leaves_as_interrupted(job: Job) -> None:
+    saved = Preempted("Saved at step 5.")
+    with pytest.raises(Interrupted, match=r"^Saved at step 5\."):
+        end_of(job, {0: saved, 1: saved}, StopSignals(signal.SIGINT), codes={0: 75, 1: 75})
+
+
+def test_stop_that_came_as_training_ended_still_stops_the_run(job: Job) -> None:
+    job.outcome.write_text("{}")
+    with pytest.raises(Preempted):
+        end_of(job, {}, StopSignals(signal.SIGTERM), codes={0: 0, 1: 0})

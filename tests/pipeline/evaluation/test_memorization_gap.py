@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.evaluation.memorization_gap import pretraining_gap
+from pipeline.saved_models.weights import load_model
+from pipeline.tokens.batches import Batches, Mixture
+from pipeline.tokens.shard import TokenStream
+from pipeline.tokens.tokenizer import load_tokenizer
+
+
+def measured(chain: Any) -> Any:
+    sha256 = load_tokenizer(chain.artifacts["tokenizer"].folder).sha256
+    pretrain, shards = chain.artifacts["pretrain"], chain.artifacts["shards"]
+    return pretraining_gap(pretrain, shards, sha256, torch.device("cpu"), resamples=200)
+
+
+@torch.no_grad()
+def test_train_loss_is_that_of_the_first_batches_of_the_data_order(chain: Any) -> None:
+    folder = chain.artifacts["pretrain"].folder
+    model = load_model(folder / "model.safetensors", folder / "model.json")
+    stream = TokenStream.open([chain.artifacts["shards"].folder / "corpus" / "train-00000.arrow"])
+    batches = Batches(Mixture([(stream, 1.0)], 16), batch_samples=4, seed=0)
+    seen = [batch for step in range(4) for batch in batches.of_step(step, rank=0, world_size=1, micro_batch=4)]
+    sums = [model(torch.from_numpy(inputs), torch.from_numpy(targets)) for inputs, targets in seen]
+    expected = sum(float(one.nats) for one in sums) / sum(float(one.count) for one in sums)
+    assert measured(chain)["train_nats_per_token"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_fewer_than_two_windows_measure_no_gap(chain: Any) -> None:
+    artifact = chain.artifacts["pretrain"]
+    section = artifact.manifest.config["pretrain"] | {"evaluate_tokens": 31}
+    manifest = artifact.manifest.model_copy(update={"config": artifact.manifest.config | {"pretrain": section}})
+    chain.artifacts["pretrain"] = replace(artifact, manifest=manifest)
+    assert measured(chain) is None
+
+
+def test_documents_on_both_sides_are_counted(chain: Any) -> None:
+    found = measured(chain)
+    assert 1 < found["train_documents"] <= 5
+    assert 1 < found["validation_documents"] <= 4
+    assert np.isfinite(found["gap_ci95"]).all()
