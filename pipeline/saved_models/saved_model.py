@@ -1,8 +1,7 @@
-"""Text from a trained model, found by the path of its weights or of the artifact that holds them."""
+"""A trained model and its tokenizer, opened from the path of its weights or of the artifact that holds them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,9 @@ from pathlib import Path
 from gpt.model import GPT
 from pipeline.errors import DataError
 from pipeline.graph.manifest import MANIFEST, Manifest, read_manifest
-from pipeline.saved_models.model_files import SHAPE
+from pipeline.graph.store import Store
+from pipeline.saved_models.model_files import SHAPE, WEIGHTS
+from pipeline.saved_models.trial_record import SavedTrial, saved_trials
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.tokenizer import FILE, Tokenizer, load_tokenizer
 
@@ -22,15 +23,16 @@ class SavedModel:
     weights: Path
     shape: Path
     tokenizer: Path
-    artifact: Path | None = None
+    artifact: Path | None = None  # None: a folder that `folio import` made, which belongs to no run
 
     @classmethod
     def of(cls, path: Path) -> SavedModel:
-        """Where the model of a path lies: a weights file, a training stage's artifact (its best trial), or an import.
+        """The model at a path: a weights file, a training stage's artifact (its best trial), or an import's folder.
 
-        Raises DataError if the path holds no weights, or weights that nothing says the shape and tokenizer of.
+        Raises DataError if the path holds no weights, or weights in a folder that does not say their tokenizer.
         """
         weights = _weights(path)
+        # An import keeps all three files together; a stage's tokenizer lies in an artifact that several stages share.
         if (weights.parent / FILE).is_file():
             return cls(weights, weights.parent / SHAPE, weights.parent)
         artifact = _artifact_of(weights)
@@ -39,22 +41,24 @@ class SavedModel:
 
 
 def sibling(artifact: Path, manifest: Manifest, stage: str) -> Path:
-    """The folder of the artifact that this one was made from, in the same store."""
-    return artifact.parent / f"{stage}-{manifest.inputs[stage][:12]}"
+    """The folder of the artifact of `stage` that this one was made from, in the same store."""
+    return Store(artifact.parent).folder(stage, manifest.inputs[stage])
 
 
 def open_model(path: Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
-    """The model at `Place.of(path)` and its tokenizer. Raises DataError if any of it is missing or damaged."""
-    place = SavedModel.of(path)
-    tokenizer = load_tokenizer(place.tokenizer)
-    return load_model(place.weights, place.shape, device), tokenizer
+    """The model at `SavedModel.of(path)`, in evaluation mode and float32, and its tokenizer.
+
+    Raises DataError if any of its files is missing or damaged.
+    """
+    saved = SavedModel.of(path)
+    tokenizer = load_tokenizer(saved.tokenizer)
+    return load_model(saved.weights, saved.shape, device), tokenizer
 
 
 def _weights(path: Path) -> Path:
     if path.is_file():
         return path
-    found = [path / "model.safetensors", *(trial / "best.safetensors" for trial in _trials_by_loss(path))]
-    for candidate in found:
+    for candidate in (path / WEIGHTS, *(trial.best for trial in _trials_by_loss(path))):
         if candidate.is_file():
             return candidate
     raise DataError(
@@ -63,13 +67,14 @@ def _weights(path: Path) -> Path:
     )
 
 
-def _trials_by_loss(artifact: Path) -> Iterator[Path]:
-    trials = {path.parent: json.loads(path.read_text()) for path in sorted(artifact.glob("trials/*/trial.json"))}
-    finished = [folder for folder in trials if trials[folder]["best_selection_nats_per_token"] is not None]
-    yield from sorted(finished, key=lambda folder: float(trials[folder]["best_selection_nats_per_token"]))
+def _trials_by_loss(artifact: Path) -> Iterator[SavedTrial]:
+    losses = [(trial.record.best_selection_nats_per_token, trial) for trial in saved_trials(artifact)]
+    finite = [(loss, trial) for loss, trial in losses if loss is not None]
+    yield from (trial for _, trial in sorted(finite, key=lambda pair: pair[0]))
 
 
 def _artifact_of(weights: Path) -> Path:
+    # Resolved first: a relative path has too few parents.
     for folder in weights.resolve().parents:
         if (folder / MANIFEST).is_file():
             return folder

@@ -1,9 +1,11 @@
-"""Weights as safetensors beside the model's shape as JSON: what finetuning, evaluation and export read. No pickle."""
+"""Weights as safetensors beside the model's shape as JSON: what finetuning, evaluation and export read.
+
+Safetensors and not torch.save, because reading a pickle runs whatever code its author put into it.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,20 +17,18 @@ from torch import Tensor
 
 from gpt.model import GPT, GPTShape
 from pipeline.errors import DataError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import replacing, write_text
 from pipeline.saved_models.model_files import SHAPE
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], **notes: str) -> None:
     """Write weights by name, so that a reader sees the old file or the new one. `notes` go into its header."""
-    draft = path.with_name(path.name + ".tmp")
-    save_file(dict(weights), draft, metadata=notes)
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with replacing(path) as draft:
+        save_file(dict(weights), draft, metadata=notes)
 
 
 def save_shape(folder: Path, shape: GPTShape) -> None:
+    """Leave the shape as model.json."""
     write_text(folder / SHAPE, json.dumps(asdict(shape), indent=1) + "\n")
 
 
@@ -37,7 +37,7 @@ def load_shape(path: Path) -> GPTShape:
     try:
         return GPTShape(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is no model shape: {error}.", remedy="Run its stage again.") from None
+        raise DataError(f"{path} is not a model shape: {error}.", remedy="Run its stage again.") from None
 
 
 def load_model(path: Path, shape: Path | GPTShape, device: str | torch.device = "cpu") -> GPT:
@@ -52,26 +52,20 @@ def load_model(path: Path, shape: Path | GPTShape, device: str | torch.device = 
 
 @torch.no_grad()
 def load_weights(path: Path, model: GPT) -> None:
-    """Copy the weights of `path` into the model. Raises DataError if any is missing, surplus or of another size."""
-    parameters = dict(model.named_parameters())
-    found = _read(path)
-    for name in {**parameters, **found}:  # in the model's order, so that the first mismatch is always the same
+    """Copy the weights of `path` into the model, converted to its dtype.
+
+    Raises DataError if any is missing, surplus or of another size.
+    """
+    parameters = dict(model.named_parameters())  # tied weights appear once, in the file as here
+    stored = _read(path)
+    for name in {**parameters, **stored}:  # in the model's order, so that the first mismatch is always the same
         here = tuple(parameters[name].shape) if name in parameters else "nothing"
-        there = tuple(found[name].shape) if name in found else "nothing"
+        there = tuple(stored[name].shape) if name in stored else "nothing"
         if here != there:
             raise DataError(
                 f"{path} holds {there} for {name}, the model has {here}.", remedy="Use the model it was trained with."
             )
-        parameters[name].copy_(found[name])
-
-
-def noted_in(path: Path) -> dict[str, str]:
-    """The notes in a weights file's header, without reading its weights. Raises DataError if it is unreadable."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is no readable weights file: {error}.", remedy="Run its stage again.") from None
+        parameters[name].copy_(stored[name])
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -79,4 +73,4 @@ def _read(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is no readable weights file: {error}.", remedy="Run its stage again.") from None
+        raise DataError(f"{path} is not a readable weights file: {error}.", remedy="Run its stage again.") from None

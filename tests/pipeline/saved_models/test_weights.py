@@ -7,13 +7,15 @@ import torch
 
 from gpt.model import GPT, GPTShape
 from pipeline.errors import DataError
-from pipeline.saved_models.weights import load_model, noted_in, save_shape, save_weights
+from pipeline.saved_models.model_files import SHAPE as SHAPE_FILE
+from pipeline.saved_models.model_files import WEIGHTS
+from pipeline.saved_models.weights import load_model, save_shape, save_weights
 
 SHAPE = GPTShape(vocab_size=11, layers=1, width=8, heads=2, context=4, position="rope", tie_embeddings=True)
 
 
 def saved(folder: Path, model: GPT, dtype: torch.dtype = torch.float32) -> Path:
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
     save_weights(path, {name: p.detach().to(dtype) for name, p in model.named_parameters()}, step="7")
     save_shape(folder, model.shape)
     return path
@@ -21,7 +23,7 @@ def saved(folder: Path, model: GPT, dtype: torch.dtype = torch.float32) -> Path:
 
 def test_loaded_model_computes_the_same_and_shares_tied_weights(tmp_path: Path) -> None:
     model = GPT(SHAPE).initialize(3).eval()
-    loaded = load_model(saved(tmp_path, model), tmp_path / "model.json")
+    loaded = load_model(saved(tmp_path, model), tmp_path / SHAPE_FILE)
     tokens = torch.arange(4)[None]
     assert torch.equal(loaded(tokens), model(tokens))
     assert loaded.shape == SHAPE
@@ -35,10 +37,6 @@ def test_half_precision_weights_load_into_float32(tmp_path: Path) -> None:
     for here, there in zip(loaded.parameters(), model.parameters(), strict=True):
         assert here.dtype == torch.float32
         assert torch.equal(here, there.bfloat16().float())
-
-
-def test_notes_are_read_without_the_weights(tmp_path: Path) -> None:
-    assert noted_in(saved(tmp_path, GPT(SHAPE)))["step"] == "7"
 
 
 def test_other_shape_is_refused_naming_the_tensor(tmp_path: Path) -> None:
@@ -60,12 +58,12 @@ def test_damaged_file_is_a_data_error(tmp_path: Path, damage: str) -> None:
         path.write_bytes(path.read_bytes()[:-10])
     else:
         path.write_bytes(b"\x80\x04 a pickle")
-    with pytest.raises(DataError, match=r"model.safetensors is no readable weights file"):
+    with pytest.raises(DataError, match=r"model.safetensors is not a readable weights file"):
         load_model(path, SHAPE)
 
 
 def test_damaged_shape_is_a_data_error(tmp_path: Path) -> None:
     path = saved(tmp_path, GPT(SHAPE))
-    (tmp_path / "model.json").write_text('{"layers": 2}')
-    with pytest.raises(DataError, match=r"model.json is no model shape"):
-        load_model(path, tmp_path / "model.json")
+    (tmp_path / SHAPE_FILE).write_text('{"layers": 2}')
+    with pytest.raises(DataError, match=r"model.json is not a model shape"):
+        load_model(path, tmp_path / SHAPE_FILE)
