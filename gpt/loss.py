@@ -13,7 +13,7 @@ IGNORED = -100  # a target that is not counted
 
 
 class LossSum(NamedTuple):
-    """`nats`: float32 scalar, summed over the counted positions; `count`: int64 scalar, how many they are."""
+    """`nats`: float32 scalar, summed over the counted positions; `count`: int64 scalar, the number of them."""
 
     nats: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
@@ -28,5 +28,6 @@ def next_token_loss(logits: Tensor, targets: Tensor) -> LossSum:
     """
     if logits.shape[:-1] != targets.shape:
         raise ShapeError(f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} differ before the last.")
+    # A sum, not a mean: a mean per micro-batch would weigh a short text's tokens more than a long one's.
     nats = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return LossSum(nats, (targets != IGNORED).sum())

@@ -12,7 +12,10 @@ EPSILON = 1e-6
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x (..., C) divided by the root mean square of its last dimension, computed in float32 (Zhang, Sennrich 2019)."""
+    """x (..., C) divided by the root mean square of its last dimension (Zhang and Sennrich 2019).
+
+    The mean square is computed in float32; the result has the dtype of x.
+    """
     if x.is_cuda or torch.compiler.is_compiling():
         return F.rms_norm(x, x.shape[-1:], eps=EPSILON)  # fused there, forward and backward
     normed: Tensor = _RMSNorm.apply(x)  # type: ignore[no-untyped-call]

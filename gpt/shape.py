@@ -1,4 +1,4 @@
-"""What a GPT looks like: its sizes and the choices between the lecture's parts and later ones."""
+"""The shape of a GPT: its sizes, and the choices between the lecture's parts and later ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 
 class ShapeError(ValueError):
-    """Sizes that do not fit together; the message names both and says what would fit."""
+    """Sizes that do not fit together, or tokens that do not fit the context; the message names both."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GPTShape:
     width: int
     heads: int
     context: int  # most tokens that one forward sees
-    kv_heads: int | None = None  # heads that share one key and value are grouped; default: each head has its own
+    kv_heads: int | None = None  # key-value heads, each shared by heads / kv_heads query heads; default: `heads`
     hidden: int | None = None  # width inside the feed-forward; default 4 x width, for swiglu 8/3 x width
     position: Literal["learned", "rope"] = "learned"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
@@ -36,11 +36,13 @@ class GPTShape:
     # cancels the key's, and the output's bias can hold the value's.
     qkv_bias: bool | None = None
     tie_embeddings: bool = True  # the head reuses the token embedding
+    # Later options, which the lecture does not have; each is off by default.
     zero_init: bool = False  # what writes to the residual stream starts at zero, so that every block starts as identity
     residual_scalars: bool = False  # each block learns how much of the stream and of the embeddings it reads
     value_embeddings: bool = False  # every second layer adds a second embedding of its tokens to their values
     logit_softcap: float | None = None  # bounds the logits smoothly: cap * tanh(logits / cap)
-    document_start: int | None = None  # a token that begins a document; none sees what lies before its own document
+    document_start: int | None = None  # a token that begins a document; no token sees what lies before its own document
+    # The lecture has this one.
     dropout: float = 0.0  # of embeddings, attention weights and residual branches, as in GPT-2
 
     def __post_init__(self) -> None:
@@ -80,6 +82,7 @@ class GPTShape:
 
     @property
     def biased_qkv(self) -> bool:
+        """Whether queries, keys and values have biases."""
         return self.bias if self.qkv_bias is None else self.qkv_bias
 
 

@@ -2,10 +2,9 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-import torch
 
-from gpt.counts import cache_bytes, flops_per_token, num_parameters
-from gpt.model import GPT, Cache, GPTShape
+from gpt.counts import flops_per_token, num_parameters
+from gpt.model import GPT, GPTShape
 
 LECTURE = GPTShape(
     vocab_size=65,
@@ -57,9 +56,3 @@ def test_training_flops_of_a_hand_computed_model() -> None:
 
 def test_training_flops_of_gpt2_are_near_six_per_parameter() -> None:
     assert flops_per_token(GPT2) / (6 * 123_532_032) == pytest.approx(1.076, abs=0.001)
-
-
-def test_cache_memory_is_what_the_cache_holds() -> None:
-    shape = replace(TINY, kv_heads=2)
-    cache = Cache(shape, batch=3, device=torch.device("cpu"), dtype=torch.float32)
-    assert cache_bytes(shape, batch=3) == cache.memory.nbytes == 2 * 2 * 3 * 2 * 8 * 4 * 4
