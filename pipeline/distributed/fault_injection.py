@@ -1,8 +1,9 @@
 """Faults on request, so that tests can prove what Folio survives: `FOLIO_FAULT=point:rank:step:action`.
 
-A rank that reaches `point` at `step` does the action: kill or stop itself, terminate itself politely, raise, run out
-of disk, or (point backward) multiply its loss by nan or by 1000. Unset, which is always outside of tests, a point
-costs one comparison. A test that restarts the run unsets the variable, so a fault strikes once.
+A rank that reaches `point` at `step` does the action: "kill" (SIGKILL), "stop" (SIGSTOP) or "terminate" (SIGTERM)
+itself, "raise" a RuntimeError, "enospc" (the disk is full), or at point backward multiply its loss by "nan" or, for a
+"spike", by 1000. Outside of tests the variable is never set, and a point costs one comparison. A test that restarts
+the run unsets the variable, so a fault strikes once.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import math
 import os
 import signal
 
+# Read once: the launcher hands its environment to the ranks, and a fault must not appear in the middle of a run.
 _PLAN = os.environ.get("FOLIO_FAULT", "")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}
 _FACTORS = {"nan": math.nan, "spike": 1000.0}
 
 
 def inject(point: str, *, rank: int, step: int) -> float:
-    """Do the planned action if it is planned for this point, rank and step; the factor to multiply a loss with."""
+    """Do the action that is planned for this point, rank and step, if any; the factor to multiply a loss with."""
     return _act(point, rank, step) if _PLAN else 1.0
 
 

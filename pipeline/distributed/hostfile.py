@@ -1,4 +1,4 @@
-"""A DeepSpeed hostfile, read strictly: DeepSpeed itself takes a missing one for "this machine only"."""
+"""A DeepSpeed hostfile, read strictly: DeepSpeed itself reads a missing one as "this machine only"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # these reach a remote shell
-SHAPE = "Write one host a line, such as `node1 slots=4`."
+# Names reach ssh as arguments: one that began with a dash would be an option, one with `;` a command.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+REMEDY = "Write one host a line, such as `node1 slots=4`."
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Hostfile {path} cannot be read: {error}.", remedy=SHAPE) from error
+        raise ConfigError(f"Hostfile {path} cannot be read: {error}.", remedy=REMEDY) from error
     hosts: dict[str, Host] = {}
     for number, line in enumerate(lines, start=1):
         text = line.split("#")[0].strip()
@@ -36,15 +37,16 @@ def read_hostfile(path: Path) -> tuple[Host, ...]:
             raise ConfigError(f"{path}, line {number}: host {host.name} appears twice.", remedy="Add up its slots.")
         hosts[host.name] = host
     if not hosts:
-        raise ConfigError(f"Hostfile {path} names no host.", remedy=SHAPE)
+        raise ConfigError(f"Hostfile {path} names no host.", remedy=REMEDY)
     return tuple(hosts.values())
 
 
 def _host(text: str, where: str) -> Host:
+    """The host of one line without its comment; `where` names the line in messages."""
     name, rest = (*text.split(maxsplit=1), "")[:2]
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{where}: {name!r} is no host name.", remedy=SHAPE)
+        raise ConfigError(f"{where}: {name!r} is not a host name.", remedy=REMEDY)
     slots = re.fullmatch(r"slots=([1-9][0-9]*)", rest)
     if slots is None:
-        raise ConfigError(f"{where}: {rest!r} after host {name} is not slots=NUMBER.", remedy=SHAPE)
+        raise ConfigError(f"{where}: {rest!r} after host {name} is not slots=NUMBER.", remedy=REMEDY)
     return Host(name, int(slots[1]))

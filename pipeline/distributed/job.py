@@ -1,4 +1,7 @@
-"""A job: what every rank of one training stage is told, as a JSON file in the artifact's folder, `job.json`."""
+"""A job: what every rank of one training stage is told, as a JSON file in the artifact's folder, `job.json`.
+
+A file, because ranks are other processes, often on other hosts: all they share is the artifact's folder.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ SECTIONS: Mapping[str, type[TrainingSection]] = {
 
 @dataclass(frozen=True)
 class Job:
-    """One training stage. Every path is absolute and the slice is plain JSON, so it means the same on every node."""
+    """One training stage to do. Paths are absolute and the slice is plain JSON, so it means the same on every host."""
 
     stage: str
     config_slice: dict[str, Any]  # top-level config key -> section, as JSON
@@ -41,11 +44,13 @@ class Job:
     folder: str
     launch: LaunchSection
     state_file: str | None = None  # where rank 0 leaves its progress for `folio status`
-    entry_point: str = "pipeline.training.stage:train_on_rank"  # function(job, world, progress) that each rank calls
+    # function(job, world, progress) that each rank calls. By name: this room must not import `training`.
+    entry_point: str = "pipeline.training.stage:train_on_rank"
 
     @classmethod
     def of(cls, work: Work) -> Job:
         """The job that has the ranks do a stage's work."""
+        # Relative paths are resolved here: a rank on another host may start in its user's home folder.
         state_file = work.progress.state_file
         return cls(
             stage=work.stage,
@@ -62,13 +67,13 @@ class Job:
         """The job in a file. Raises DataError if the file is not a job."""
         try:
             fields = json.loads(path.read_bytes())
-            own = {"config_slice": fields.pop("slice"), "launch": LaunchSection(**fields.pop("launch"))}
-            return cls(**own, entry_point=fields.pop("body"), **fields)
+            config_slice, launch = fields.pop("slice"), LaunchSection(**fields.pop("launch"))
+            return cls(config_slice=config_slice, launch=launch, entry_point=fields.pop("body"), **fields)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, ValidationError) as error:
             raise DataError(f"{path} is not a readable job: {error}.", remedy="Run the stage again.") from error
 
     def write(self) -> Path:
-        """Leave the job in its artifact's folder for the ranks to read."""
+        """Leave the job in its artifact's folder for the ranks to read; the path of the file."""
         self.logs.mkdir(parents=True, exist_ok=True)
         # "slice" and "body" are what finished artifacts call these fields, and `folio data show` reads them.
         fields = {**vars(self), "slice": self.config_slice, "launch": _plain(self.launch), "body": self.entry_point}
@@ -78,24 +83,27 @@ class Job:
 
     @property
     def path(self) -> Path:
+        """Where `write` puts the job."""
         return Path(self.folder) / JOB
 
     @property
-    def outcome(self) -> Path:
+    def outcome_file(self) -> Path:
         """Rank 0's counts: their presence, and no exit code, is what counts as success."""
         return Path(self.folder) / "outcome.json"
 
     @property
     def stop_file(self) -> Path:
-        """Asks the ranks to stop, where no signal reaches them."""
+        """Asks the ranks to stop by being there, where no signal reaches them."""
         return Path(self.folder) / "stop"
 
     @property
     def logs(self) -> Path:
+        """Folder of each rank's output, heartbeat and note about its failure."""
         return Path(self.folder) / "logs"
 
     @property
     def model(self) -> ModelSection:
+        """The config's section about the model."""
         return ModelSection.model_validate(self.config_slice["model"])
 
     @property

@@ -14,40 +14,51 @@ from pipeline.distributed.job import Job
 from pipeline.distributed.launch_hosts import run_on_hosts
 from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.distributed.world import World, in_external_world
+from pipeline.errors import ConfigError
+from pipeline.graph.work import RankPool
 
-LEAST_FREE_BYTES = 1_000_000  # for what ranks say about themselves; a checkpoint's room is asked for when it is written
+MIN_FREE_BYTES = 1_000_000  # for logs, heartbeats and notes; a checkpoint's room is asked for when it is written
 
 
-def launch_job(job: Job) -> dict[str, Any]:
-    """Do the job on the ranks there are: those that somebody else started, the hostfile's, or new ones here."""
-    forget_attempt(job)
+def launch_job(job: Job, ranks: RankPool | None = None) -> dict[str, Any]:
+    """Do the job and return rank 0's counts: on `ranks` if given, else on the hostfile's hosts, else on new ranks here.
+
+    Raises ConfigError where somebody else started the ranks and the caller does not hold them, and whatever ended the
+    training. What the attempt left about itself is gone afterwards, unless it failed.
+    """
+    if ranks is None and in_external_world():
+        # Every one of those processes would start ranks of its own, and all would write to the same folder.
+        raise ConfigError(
+            "This command cannot use ranks that torchrun, deepspeed or srun started.",
+            remedy="Start it once, without them; it starts its own ranks.",
+        )
+    remove_attempt_files(job)
     job.write()
-    if shutil.disk_usage(job.folder).free < LEAST_FREE_BYTES:
+    # Before any rank starts: one that cannot even write its note would be lost without a cause.
+    if shutil.disk_usage(job.folder).free < MIN_FREE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), job.folder)
-    if in_external_world():
-        from pipeline.distributed import external_launcher
-
-        counts = external_launcher.present().lead(job)
+    if ranks is not None:
+        counts = ranks.run_job(job.path)
     elif job.launch.hostfile:
         counts = run_on_hosts(job, Path(job.launch.hostfile))
     else:
         counts = run_local_ranks(job, job.launch.ranks or default_ranks())
-    forget_attempt(job)
+    remove_attempt_files(job)
     return counts
+
+
+def remove_attempt_files(job: Job) -> None:
+    """Remove what an attempt said about itself: not part of the artifact, and misleading in the next attempt."""
+    about_ranks = [path for pattern in ("*.beat", "*.error.json") for path in job.logs.glob(pattern)]
+    for path in (job.outcome_file, job.stop_file, *about_ranks):
+        path.unlink(missing_ok=True)
 
 
 def default_ranks() -> int:
     """One per GPU, one on a machine without."""
-    import torch
+    import torch  # takes seconds, and is not needed where the number of ranks is given
 
     return 1 if os.environ.get("DS_ACCELERATOR") == "cpu" else max(torch.cuda.device_count(), 1)
-
-
-def forget_attempt(job: Job) -> None:
-    """Remove what an attempt said about itself: no part of the artifact, and not to be taken for the next one's."""
-    notes = [path for pattern in ("*.beat", "*.error.json") for path in job.logs.glob(pattern)]
-    for path in (job.outcome, job.stop_file, *notes):
-        path.unlink(missing_ok=True)
 
 
 def num_ranks(launch: LaunchSection) -> int:

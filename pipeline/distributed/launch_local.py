@@ -1,4 +1,4 @@
-"""Starts the ranks of one machine, watches them, and turns whatever happens into counts or one error."""
+"""Starts ranks on this machine, watches them, and turns whatever happens into counts or one error."""
 
 from __future__ import annotations
 
@@ -15,65 +15,75 @@ from typing import Any
 
 import psutil
 
-from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error, failed
+from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error, is_failure
 from pipeline.distributed.job import Job
-from pipeline.distributed.signals import BOUNCE_SECONDS, NOTICES, ORDERS, PARENT
+from pipeline.distributed.signals import DUPLICATE_SECONDS, PARENT, STOP_SIGNALS, TERMINATION_SIGNALS
 from pipeline.distributed.world import LISTENER, LOOPBACK, listening_socket
 
 GRACE_SECONDS = 2.0  # for the other ranks to say what they saw, once one is gone
 POLL_SECONDS = 0.05
-FOREIGN = ("LOCAL_SIZE", "TORCHELASTIC_USE_AGENT_STORE", "GLOO_SOCKET_IFNAME")  # of another launcher or network
+# Variables of another launcher or network that Folio may have been started under; new ranks must not read them.
+FOREIGN_VARIABLES = ("LOCAL_SIZE", "TORCHELASTIC_USE_AGENT_STORE", "GLOO_SOCKET_IFNAME")
 
 Process = subprocess.Popen[bytes]
 
 
 def run_local_ranks(job: Job, ranks: int) -> dict[str, Any]:
-    """Train with so many ranks on this machine; returns rank 0's counts.
+    """Do the job with this many ranks on this machine; returns rank 0's counts.
 
     Every rank is down when this returns or raises, also when this process is killed. Raises the error of the rank that
-    failed first, RankLost if one died without a word or went silent, Preempted or Interrupted after a stop signal.
+    failed first, RankLost if one died without a note or went silent, Preempted or Interrupted after a stop signal.
     """
-    processes = _started(job, ranks)
-    with relayed(lambda number: _send(processes, number), lambda: _send(processes, signal.SIGKILL)) as heard:
-        end = watched(processes, job.launch.timeout_seconds)
-    return counts_or_error(job, end, heard)
+    processes = _start_ranks(job, ranks)
+    with stop_signals_relayed(
+        ask=lambda number: _send(processes, number), end=lambda: _send(processes, signal.SIGKILL)
+    ) as signals:
+        exits = wait_for_ranks(processes, job.launch.timeout_seconds)
+    return counts_or_error(job, exits, signals)
 
 
 @contextmanager
-def relayed(ask: Callable[[int], None], end: Callable[[], None]) -> Iterator[StopSignals]:
-    """While the block runs, the first stop signal calls `ask` with its number, and a later order calls `end`."""
-    heard = StopSignals()
+def stop_signals_relayed(*, ask: Callable[[int], None], end: Callable[[], None]) -> Iterator[StopSignals]:
+    """While the block runs, the first stop signal calls `ask` with its number; a later termination signal calls `end`.
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    Yields what arrived so far, filled in as it comes.
+    """
+    signals = StopSignals()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if heard.first is None:
-            heard.first, heard.since = number, now
+        if signals.first is None:
+            signals.first, signals.since = number, now
             ask(number)
-        elif number in ORDERS and now - heard.since > BOUNCE_SECONDS:
-            heard.insisted = True
+        elif number in TERMINATION_SIGNALS and now - signals.since > DUPLICATE_SECONDS:
+            signals.insisted = True
             end()
 
-    before = {number: signal.signal(number, hear) for number in NOTICES + ORDERS}
+    previous = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
     try:
-        yield heard
+        yield signals
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def watched(processes: Sequence[Process], patience_seconds: float) -> RankExits:
-    """Wait until every process ended. Once one failed the others have a moment to say why; once one ended well, they
-    have `patience_seconds` to follow. Whoever is left then is killed."""
+def wait_for_ranks(processes: Sequence[Process], patience_seconds: float) -> RankExits:
+    """Wait until every process ended, and say how. Those that do not end in time are killed.
+
+    Once one failed, the others have GRACE_SECONDS to note what they saw; once one ended well, they have
+    `patience_seconds` to follow.
+    """
     deadline = math.inf
     try:
         while running := [rank for rank, process in enumerate(processes) if process.poll() is None]:
             now = time.monotonic()
             codes = {rank: process.returncode for rank, process in enumerate(processes) if rank not in running}
             if codes:
-                deadline = min(
-                    deadline, now + (GRACE_SECONDS if any(map(failed, codes.values())) else patience_seconds)
-                )
+                # The earliest deadline holds: a second failure must not give the remaining ranks more time.
+                patience = GRACE_SECONDS if any(map(is_failure, codes.values())) else patience_seconds
+                deadline = min(deadline, now + patience)
             if now > deadline:
+                # Asked before the `finally` kills them: a halted process shows its state only while it lives.
                 return RankExits(codes, halted={rank: _halted(processes[rank]) for rank in running})
             time.sleep(POLL_SECONDS)
         return RankExits({rank: process.returncode for rank, process in enumerate(processes)}, halted={})
@@ -83,21 +93,24 @@ def watched(processes: Sequence[Process], patience_seconds: float) -> RankExits:
             process.wait()
 
 
-def _started(job: Job, ranks: int) -> list[Process]:
-    """One process per rank. The port is opened here and handed to rank 0, so nobody can take it in between."""
+def _start_ranks(job: Job, ranks: int) -> list[Process]:
+    """One process per rank, in the order of ranks. Raises EnvironmentFault if launch.port is taken."""
+    # The port is opened here and its socket handed to rank 0, so that no other process can take it in between.
     with listening_socket(LOOPBACK, job.launch.port or 0) as listener:
         port, descriptor = listener.getsockname()[1], listener.fileno()
         world = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": LOOPBACK, "MASTER_PORT": port}
-        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
         environment |= {name: str(value) for name, value in world.items()} | {PARENT: str(os.getpid())}
         command = [sys.executable, "-m", "pipeline.distributed.worker", str(job.path)]
         processes = []
         for rank in range(ranks):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} | ({LISTENER: str(descriptor)} if rank == 0 else {})
+            of_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            if rank == 0:
+                of_rank[LISTENER] = str(descriptor)
             processes.append(
                 subprocess.Popen(
                     command,
-                    env=environment | own,
+                    env=environment | of_rank,
                     stdin=subprocess.DEVNULL,
                     pass_fds=[descriptor] if rank == 0 else [],
                     start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once

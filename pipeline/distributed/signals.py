@@ -1,4 +1,4 @@
-"""Asking training to stop: a flag that signals raise and the loop reads between steps; and dying with the parent."""
+"""Asking training to stop: a flag that signals or a file raise, and that the loop reads between steps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-NOTICES = (signal.SIGUSR1, signal.SIGUSR2)  # what schedulers send some time before the end
-ORDERS = (signal.SIGTERM, signal.SIGINT)
-BOUNCE_SECONDS = 1.0  # torchrun and Slurm both deliver the same SIGTERM: within this time it is one
-PARENT = "FOLIO_PARENT"  # process id of the launcher, for the ranks it starts
+from pipeline.errors import Preempted
+
+ADVANCE_NOTICES = (signal.SIGUSR1, signal.SIGUSR2)  # what schedulers send some time before the end
+TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = ADVANCE_NOTICES + TERMINATION_SIGNALS
+DUPLICATE_SECONDS = 1.0  # torchrun and Slurm both deliver the same SIGTERM: within this time it counts once
+STOP_FILE_SECONDS = 1.0  # between two looks at the stop file, which may lie on network storage
+PARENT = "FOLIO_PARENT"  # environment variable: process id of the launcher, for the ranks it starts
 
 
 class Stop:
-    """Set by the first signal; a second order ends the process at once with the exit code of a preemption.
+    """Set by the first stop signal; a second termination signal ends the process at once, as preempted.
 
-    A launcher that cannot deliver signals (another host's) leaves a file instead, which is looked for once a second.
+    A launcher that cannot deliver signals, because the ranks run on another host, creates a file instead.
     """
 
     def __init__(self) -> None:
@@ -29,29 +33,34 @@ class Stop:
 
     @contextmanager
     def listening(self, file: Path | None = None) -> Iterator[None]:
-        """Take over the stop signals of this process while the block runs; `file` asks the same by being there."""
+        """Take over the stop signals of this process while the block runs; `file`, once it exists, asks the same."""
         self._file = file
-        before = {number: signal.signal(number, self._hear) for number in NOTICES + ORDERS}
+        # Only the main thread may install handlers, and Python runs them there, between two bytecodes: a collective
+        # that waits in C for a silent rank delays the handler until it returns or times out.
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def requested(self) -> bool:
         """Whether this rank was asked to stop; ranks must agree before they act on it."""
         now = time.monotonic()
-        if self._since is None and self._file is not None and now - self._looked > BOUNCE_SECONDS:
+        if self._since is None and self._file is not None and now - self._looked > STOP_FILE_SECONDS:
             self._looked = now
             self._since = now if self._file.exists() else None
         return self._since is not None
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        # Nothing but a flag: the step under way must end, since the other ranks wait in the same collectives.
         now = time.monotonic()
         if self._since is None:
             self._since = now
-        elif number in ORDERS and now - self._since > BOUNCE_SECONDS:
-            os._exit(75)  # committed checkpoints are complete by construction: there is nothing to clean up
+        elif number in TERMINATION_SIGNALS and now - self._since > DUPLICATE_SECONDS:
+            # Committed checkpoints are complete by construction: there is nothing to clean up.
+            os._exit(Preempted.exit_code)
 
 
+# One per process: signal handlers are, too, and the loop that reads it is far from the launcher that sets it.
 stop = Stop()

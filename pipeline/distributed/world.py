@@ -1,4 +1,4 @@
-"""Which rank this process is, read from whatever started it: Folio itself, torchrun, deepspeed, srun, or nothing."""
+"""Which rank this process is, as its environment says: Folio, torchrun, deepspeed, srun or nothing started it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import psutil
 
 from pipeline.errors import ConfigError, EnvironmentFault
 
-FIRST_PORT, NUM_PORTS = 20_000, 10_000  # below the range that kernels give to outgoing connections
+FIRST_PORT, NUM_PORTS = 20_000, 10_000  # below 32,768, where Linux begins to take ports for outgoing connections
 LOOPBACK = "127.0.0.1"
-LISTENER = "FOLIO_LISTENER"  # descriptor of a listening socket that the launcher opened for rank 0
+LISTENER = "FOLIO_LISTENER"  # environment variable: descriptor of the socket that the launcher opened for rank 0
 
 
 @dataclass(frozen=True)
 class World:
-    """The place of one rank among all. Rank 0's host is the master; `device` is "cpu" or "cuda:N"."""
+    """The place of one rank among all. Rank 0's host is the master; `device` is "cpu" or "cuda:N".
+
+    The local rank and the local world size count the ranks of this rank's host.
+    """
 
     rank: int = 0
     local_rank: int = 0
@@ -31,7 +34,10 @@ class World:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
-        """A single rank if nothing says otherwise. Raises ConfigError for an incomplete or impossible environment."""
+        """This process's place; a single rank if no variable says otherwise.
+
+        Raises ConfigError for an incomplete or impossible environment.
+        """
         try:
             world = _from_variables(environment)
         except (KeyError, ValueError) as error:
@@ -50,25 +56,31 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this rank speaks for all: it writes results, shows progress, decides names."""
+        """Whether this is rank 0, which writes results, shows progress and decides for all."""
         return self.rank == 0
 
     @property
     def on_one_machine(self) -> bool:
+        """Whether all ranks run on this host."""
         return self.local_world_size == self.world_size
 
 
 def in_external_world(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether torchrun, deepspeed or srun started several of us, so that we join them instead of launching ranks."""
+    # One rank of one is no different from an ordinary call, and may itself launch as many ranks as the config says.
     several = "RANK" in environment and environment.get("WORLD_SIZE", "1") != "1"
     return several or _in_slurm_step(environment)
 
 
 def interface_towards(address: str) -> str | None:
-    """Name of the network interface whose address this host would use to talk to `address` (no packet is sent)."""
+    """Name of the network interface that this host would use to talk to `address`; None if psutil does not list it.
+
+    No packet is sent. Raises EnvironmentFault if the name is unknown or no route leads there.
+    """
     family, _, _, _, target = resolved(address)
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
+            # Connecting a datagram socket only asks the routing table for the source address; port 9 is "discard".
             probe.connect((target[0], 9, *target[2:]))
         except OSError as error:
             raise EnvironmentFault(
@@ -77,7 +89,8 @@ def interface_towards(address: str) -> str | None:
             ) from error
         own = probe.getsockname()[0]
     for name, addresses in psutil.net_if_addrs().items():
-        if any(one.address.split("%")[0] == own for one in addresses):
+        # psutil writes link-local IPv6 addresses with their zone, as in fe80::1%eth0.
+        if any(entry.address.split("%")[0] == own for entry in addresses):
             return str(name)
     return None
 
@@ -88,19 +101,21 @@ Resolved = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, i
 def resolved(address: str, port: int = 0) -> Resolved:
     """Socket address of a host name, IPv4 first. Raises EnvironmentFault if the name is unknown."""
     try:
-        found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise EnvironmentFault(
             f"{socket.gethostname()} cannot resolve the master's name {address}:{port} ({error.strerror}).",
             remedy="Set MASTER_ADDR to an address that every node reaches.",
         ) from error
-    return min(found, key=lambda one: one[0] != socket.AF_INET)  # type: ignore[return-value]
+    # The order of answers differs from host to host, and master and ranks must choose the same family.
+    return min(answers, key=lambda answer: answer[0] != socket.AF_INET)  # type: ignore[return-value]
 
 
 def listening_socket(address: str, port: int) -> socket.socket:
     """A socket on this address alone, never on all interfaces. Raises EnvironmentFault if the port is taken."""
     family, kind, protocol, _, target = resolved(address, port)
     listener = socket.socket(family, kind, protocol)
+    # A port in TIME_WAIT, left by the attempt before, may be taken again at once; one in use may not.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(target)
@@ -121,9 +136,10 @@ def _from_variables(environment: Mapping[str, str]) -> World:
 
 
 def _torch_world(environment: Mapping[str, str]) -> World:
+    """The variables that torchrun, deepspeed and Folio itself set. Raises KeyError, ValueError."""
     rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     if size == 1:
-        return World()
+        return World()  # a single rank meets nobody, so it needs no master
     return World(
         rank=rank,
         local_rank=int(environment["LOCAL_RANK"]),
@@ -136,9 +152,12 @@ def _torch_world(environment: Mapping[str, str]) -> World:
 
 
 def _slurm_world(environment: Mapping[str, str]) -> World:
+    """The variables that srun sets. Raises KeyError, ValueError."""
+    # The step's own values where srun gives them: a step may use fewer nodes and tasks than its job has.
     nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "")
     size, local_rank = int(environment["SLURM_NTASKS"]), int(environment["SLURM_LOCALID"])
+    # Slurm hands out no port. One made from job and step is the same on every node, and another for a neighbour's job.
     job = int(environment.get("SLURM_JOB_ID", "0")) + int(environment.get("SLURM_STEP_ID", "0"))
     return World(
         rank=int(environment["SLURM_PROCID"]),
@@ -175,7 +194,8 @@ def _tasks_of_node(counts: str, node: int) -> int | None:
 
 
 def _device(local_rank: int, environment: Mapping[str, str]) -> str:
-    import torch
+    """The device of a rank; DS_ACCELERATOR=cpu keeps it off the GPUs."""
+    import torch  # takes seconds, and `in_external_world` does without
 
     if environment.get("DS_ACCELERATOR") == "cpu" or not torch.cuda.is_available():
         return "cpu"

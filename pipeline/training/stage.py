@@ -22,7 +22,7 @@ def train_stage(work: Work) -> dict[str, Any]:
     started = time.monotonic()
     for artifact in work.inputs.values():
         artifact.checked()
-    counts = launch_job(Job.of(work))
+    counts = launch_job(Job.of(work), work.ranks)
     seconds = time.monotonic() - started
     return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
 

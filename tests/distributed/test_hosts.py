@@ -87,7 +87,7 @@ def test_torchrun_trains_across_two_hosts(hosts: Pair, job_in: Callable[..., Job
     ]
     said = ends(nodes)
     assert [node.returncode for node in nodes] == [0, 0], said
-    counts = json.loads(job.outcome.read_bytes())
+    counts = json.loads(job.outcome_file.read_bytes())
     assert counts["world_size"] == 2
 
 
@@ -138,10 +138,10 @@ LAUNCHER = """
 import json, sys
 from pathlib import Path
 from pipeline.errors import FolioError
-from pipeline.distributed.launch_hosts import run_hosts
+from pipeline.distributed.launch_hosts import run_on_hosts
 from pipeline.distributed.job import Job
 try:
-    print(json.dumps({"counts": run_hosts(Job.read(Path(sys.argv[1])), Path(sys.argv[2]))}))
+    print(json.dumps({"counts": run_on_hosts(Job.read(Path(sys.argv[1])), Path(sys.argv[2]))}))
 except FolioError as error:
     print(json.dumps({"exit_code": error.exit_code, "error": str(error)}))
 """

@@ -63,9 +63,10 @@ def main() -> None:
     job = Job.read(Path(sys.argv[1]))
     try:
         if in_external_world():
-            from pipeline.distributed.external_launcher import together
+            from pipeline.distributed.external_launcher import external_ranks
 
-            print(together(job.launch, lambda: [launch_job(job), launch_job(job)]))
+            with external_ranks(job.launch) as ranks:
+                print([launch_job(job, ranks), launch_job(job, ranks)])
         else:
             print(launch_job(job))
     except FolioError as error:

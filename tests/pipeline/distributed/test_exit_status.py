@@ -38,11 +38,11 @@ def end_of(
 
 
 def test_counts_are_what_rank_0_left(job: Job) -> None:
-    job.outcome.write_text(json.dumps({"steps": 3}))
+    job.outcome_file.write_text(json.dumps({"steps": 3}))
     assert end_of(job, {}, codes={0: 0, 1: 0}) == {"steps": 3}
 
 
-def test_exit_codes_alone_are_no_success(job: Job) -> None:
+def test_exit_codes_alone_are_not_success(job: Job) -> None:
     with pytest.raises(RankLost, match="without a result"):
         end_of(job, {}, codes={0: 0, 1: 0})
 
@@ -63,17 +63,17 @@ def test_bug_is_reported_with_the_place_of_its_traceback(job: Job) -> None:
     ("code", "cause"), [(-signal.SIGKILL, "out of memory"), (-signal.SIGSEGV, "SIGSEGV"), (17, "exit code 17")]
 )
 def test_rank_that_died_without_a_word_is_named_with_its_step(job: Job, code: int, cause: str) -> None:
-    pulse = Heartbeat()
-    pulse.start(job.logs, 1, lambda: None)
-    pulse.beat(12)
+    heartbeat = Heartbeat()
+    heartbeat.start(job.logs, 1, lambda: None)
+    heartbeat.beat(12)
     with pytest.raises(RankLost, match=f"Lost rank 1 on .*, at step 12: .*{cause}.*rank-1.log"):
         end_of(job, {0: ECHO}, codes={0: 6, 1: code})
 
 
 def test_rank_that_stopped_answering_is_named(job: Job) -> None:
-    pulse = Heartbeat()
-    pulse.start(job.logs, 1, lambda: None)
-    pulse.beat(7)
+    heartbeat = Heartbeat()
+    heartbeat.start(job.logs, 1, lambda: None)
+    heartbeat.beat(7)
     with pytest.raises(RankLost, match=r"Lost contact with rank 1 on .*, at step 7 \(halted by a signal\)"):
         end_of(job, {0: ECHO}, codes={0: 6}, halted={1: True})
 
@@ -125,6 +125,6 @@ def test_interrupt_by_hand_leaves_as_interrupted(job: Job) -> None:
 
 
 def test_stop_that_came_as_training_ended_still_stops_the_run(job: Job) -> None:
-    job.outcome.write_text("{}")
+    job.outcome_file.write_text("{}")
     with pytest.raises(Preempted):
         end_of(job, {}, StopSignals(signal.SIGTERM), codes={0: 0, 1: 0})

@@ -23,9 +23,9 @@ def test_hosts_come_in_file_order(tmp_path: Path) -> None:
         ("b slots=0", "slots=0"),
         ("b", "not slots=NUMBER"),
         ("b slots=2 extra", "slots=2 extra"),
-        ("b;touch${IFS}x slots=2", "no host name"),
-        ("$(touch x) slots=2", "no host name"),
-        ("-oProxyCommand=x slots=2", "no host name"),
+        ("b;touch${IFS}x slots=2", "not a host name"),
+        ("$(touch x) slots=2", "not a host name"),
+        ("-oProxyCommand=x slots=2", "not a host name"),
         ("a slots=2", "appears twice"),
     ],
 )
