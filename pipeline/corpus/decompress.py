@@ -1,4 +1,4 @@
-"""Bytes of a file, decompressed piece by piece, with damage noticed where the usual readers end silently."""
+"""The bytes of a file, decompressed piece by piece; a truncated or damaged file is always noticed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, BinaryIO, cast
 import fsspec
 import zstandard
 
-from pipeline.corpus.http_file import WebFile
+from pipeline.corpus.http_file import HttpFile
 
-PLAIN_PIECE = 1 << 20
-COMPRESSED_PIECE = 1 << 13  # zstd expands a byte to at most 32 kB, so what one piece becomes is bounded
-WEB_BUFFER = 1 << 20
+PLAIN_PIECE_BYTES = 1 << 20
+COMPRESSED_PIECE_BYTES = 1 << 13  # zstd expands a byte to at most 32 kB, so a decompressed piece is bounded too
+HTTP_BUFFER_BYTES = 1 << 20
 
 
 class FileDamage(Exception):
@@ -28,8 +28,9 @@ class FileDamage(Exception):
 
 def open_binary(address: str) -> BinaryIO:
     """A local path, an http(s) address, or any other address that fsspec knows, for reading."""
+    # Not through fsspec: HttpFile retries, and continues at the byte where a connection dropped.
     if address.startswith(("http://", "https://")):
-        return io.BufferedReader(WebFile(address), WEB_BUFFER)
+        return io.BufferedReader(HttpFile(address), HTTP_BUFFER_BYTES)
     if "://" in address:
         return cast(BinaryIO, fsspec.open(address, "rb").open())
     return Path(address).open("rb")
@@ -41,25 +42,26 @@ def decompressed(file: BinaryIO, name: str) -> Iterator[bytes]:
     Raises FileDamage, after the last good piece, if the file is empty, truncated or corrupt.
     """
     if name.endswith(".zst"):
-        yield from _frames(file, lambda: zstandard.ZstdDecompressor().decompressobj())
+        yield from _compressed_content(file, lambda: zstandard.ZstdDecompressor().decompressobj())
     elif name.endswith(".gz"):
-        yield from _frames(file, lambda: zlib.decompressobj(wbits=31))
+        yield from _compressed_content(file, lambda: zlib.decompressobj(wbits=31))  # 31: a gzip header, 32 kB window
     else:
-        yield from _plain(file)
+        yield from _plain_content(file)
 
 
-def _plain(file: BinaryIO) -> Iterator[bytes]:
+def _plain_content(file: BinaryIO) -> Iterator[bytes]:
     empty = True
-    while piece := file.read(PLAIN_PIECE):
+    while piece := file.read(PLAIN_PIECE_BYTES):
         empty = False
         yield piece
     if empty:
         raise FileDamage("empty_file", "the file has no bytes")
 
 
-def _frames(file: BinaryIO, new_decompressor: Callable[[], Any]) -> Iterator[bytes]:
+def _compressed_content(file: BinaryIO, new_decompressor: Callable[[], Any]) -> Iterator[bytes]:
+    # By hand, because zstandard's stream_reader (0.25) ends without an error where a truncated file ends.
     decompressor = None
-    while piece := file.read(COMPRESSED_PIECE):
+    while piece := file.read(COMPRESSED_PIECE_BYTES):
         while piece:
             if decompressor is None or decompressor.eof:
                 decompressor = new_decompressor()
@@ -68,6 +70,7 @@ def _frames(file: BinaryIO, new_decompressor: Callable[[], Any]) -> Iterator[byt
             except (zstandard.ZstdError, zlib.error) as error:
                 raise FileDamage("corrupt_file", str(error)) from None
             yield content
+            # What follows the end of one frame or member is the beginning of the next.
             piece = decompressor.unused_data if decompressor.eof else b""
     if decompressor is None:
         raise FileDamage("empty_file", "the file has no bytes")

@@ -12,17 +12,19 @@ from typing import TypeVar
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 
+# Answers that another attempt may change: timeouts, rate limits, and a server or proxy in trouble. 404 is none of them.
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 LONGEST_WAIT_SECONDS = 30.0
 SKIP_BYTES = 1 << 20
 Answer = TypeVar("Answer")
 
 
-class WebFile(io.RawIOBase):
+class HttpFile(io.RawIOBase):
     """One http(s) address as a readable, seekable file.
 
-    After a failure it continues at the byte it had reached (Range request). `attempts` failures in a row without a new
-    byte end it, with waits of backoff_seconds * 1, 2, 4, ... between them, or what the server asks for in Retry-After.
+    After a failure it continues at the byte it had reached (Range request, RFC 9110 section 14). It gives up after
+    `attempts` failures in a row without a new byte, and waits backoff_seconds * 1, 2, 4, ... between them, or what the
+    server asks for in Retry-After.
 
     Raises ConfigError if the server refuses the address (404, 403, ...), EnvironmentFault when attempts are used up
     or the file ends before its announced length, DataError if the file changes while it is read.
@@ -36,7 +38,7 @@ class WebFile(io.RawIOBase):
         self.timeout_seconds, self.backoff_seconds = timeout_seconds, backoff_seconds
         self.position = 0
         self.length: int | None = None
-        self._tag: str | None = None
+        self._etag: str | None = None
         self._response: http.client.HTTPResponse | None = None
 
     def readable(self) -> bool:
@@ -53,6 +55,7 @@ class WebFile(io.RawIOBase):
             raise io.UnsupportedOperation(f"{self.url} does not announce its length")
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.length or 0}[whence]
         if base + offset != self.position:
+            # The next read connects again, with a Range request for the new position.
             self._disconnect()
             self.position = base + offset
         return self.position
@@ -77,6 +80,7 @@ class WebFile(io.RawIOBase):
         for number in range(self.attempts):
             try:
                 return attempt()
+            # HTTPError is an OSError too, so it must be caught first.
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code not in RETRIED_STATUS:
@@ -97,28 +101,32 @@ class WebFile(io.RawIOBase):
             return b""
         response = self._response or self._connect()
         data = response.read(size)
+        # http.client reports a connection that closes early as a normal end of the body when it is read in pieces.
         if not data and size and self.length is not None:
             raise ConnectionError(f"the connection ended {self.length - self.position:,} bytes early")
         return data
 
     def _connect(self) -> http.client.HTTPResponse:
+        # "identity": a server that compressed the body on the way would make byte positions meaningless.
         request = urllib.request.Request(self.url, headers={"User-Agent": "folio", "Accept-Encoding": "identity"})
         if self.position:
             request.add_header("Range", f"bytes={self.position}-")
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout_seconds)
-        self._same_file(response)
+        self._check_same_file(response)
         self._response = response
         self._skip(response)
         return response
 
-    def _same_file(self, response: http.client.HTTPResponse) -> None:
-        tag = response.headers.get("ETag")
-        if self._tag is not None and tag is not None and tag != self._tag:
+    def _check_same_file(self, response: http.client.HTTPResponse) -> None:
+        """Note the file's ETag and length. Raises DataError if it is not the file that was begun."""
+        etag = response.headers.get("ETag")
+        if self._etag is not None and etag is not None and etag != self._etag:
             response.close()
             raise DataError(f"{self.url} changed while it was read.", remedy="Run again.")
-        self._tag = self._tag or tag
+        self._etag = self._etag or etag
         announced = response.headers.get("Content-Length")
         if self.length is None and announced is not None:
+            # The answer to a Range request announces the rest of the file only.
             self.length = int(announced) + (self.position if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0)
 
     def _skip(self, response: http.client.HTTPResponse) -> None:
@@ -143,6 +151,7 @@ class WebFile(io.RawIOBase):
 
     def _wait_seconds(self, number: int, failure: Exception) -> float:
         asked = failure.headers.get("Retry-After", "") if isinstance(failure, urllib.error.HTTPError) else ""
+        # Retry-After may also be a date; our own backoff is good enough then.
         wait = float(asked) if asked.isdecimal() else self.backoff_seconds * 2**number
         return min(wait, LONGEST_WAIT_SECONDS)
 

@@ -15,7 +15,8 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNot
 from pipeline.corpus.records import Record
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 
-# Base of every transport error; the HTTP library under huggingface_hub has changed twice.
+# What the HTTP library raises when the transport fails. Found through a base class, because huggingface_hub has changed
+# that library twice: requests, httpx, httpx2.
 TransportError: type[Exception] = HfHubHTTPError.__bases__[0]
 INFO_SECONDS = 5.0
 # The defaults are twenty attempts five seconds apart: too long to wait for a hub that is gone.
@@ -25,7 +26,7 @@ datasets.config.STREAMING_READ_RETRY_INTERVAL = 1
 
 @dataclass(frozen=True)
 class HubDataset:
-    """One split of a hub dataset; `revision` is the commit that its branch or tag stood at when it was found."""
+    """One split of a hub dataset; `revision` is the commit that its branch or tag pointed to when it was resolved."""
 
     name: str
     subset: str | None
@@ -34,19 +35,25 @@ class HubDataset:
     license: str
 
     @staticmethod
-    def find(name: str, subset: str | None, split: str, revision: str) -> HubDataset:
+    def resolve(name: str, subset: str | None, split: str, revision: str) -> HubDataset:
         """Ask the hub for the dataset. Raises ConfigError if it is not there, EnvironmentFault if the hub is not."""
+        # Pinned to a commit here, so that the license noted and the rows read later are those of the same version.
         with _refusals(name):
             info = HfApi().dataset_info(name, revision=revision, timeout=INFO_SECONDS)
         license_ = info.card_data.get("license") if info.card_data else None
         return HubDataset(name, subset, split, info.sha or revision, str(license_ or "unknown"))
 
     def rows(self, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-        """Rows in the order of the files; the columns that are not there are left out, the first one must be."""
+        """Rows in the order of the files, with `columns` only. The first column must exist; others may be missing.
+
+        Raises ConfigError for a missing first column, DataError for an unreadable row, EnvironmentFault for a hub that
+        does not answer.
+        """
         with _refusals(self.name):
             rows = datasets.load_dataset(
                 self.name, self.subset, split=self.split, revision=self.revision, streaming=True
             )
+            # None for formats whose columns are only known once a row is read, such as JSON lines.
             if rows.column_names is not None:
                 rows = rows.select_columns([column for column in columns if column in rows.column_names])
             for row in rows:
@@ -58,6 +65,7 @@ class HubDataset:
                 yield row
 
     def records(self, field: str) -> Iterator[Record]:
+        """The rows as records, numbered from 1; `field` is the column with the text."""
         for number, row in enumerate(self.rows((field, "id")), start=1):
             name = row.get("id")
             yield Record(self.name, number, "text", row[field], "" if name is None else str(name))
@@ -74,6 +82,7 @@ def _refusals(name: str) -> Iterator[None]:
         raise ConfigError(
             f"Hub dataset {name}: {_first_line(error)}.", remedy="Check hub and revision, or set HF_TOKEN."
         ) from None
+    # Before ValueError, of which UnicodeDecodeError and most Arrow errors are subclasses.
     except (pa.ArrowException, UnicodeDecodeError, datasets.exceptions.DatasetGenerationError) as error:
         raise DataError(
             f"Hub dataset {name} holds a row that `datasets` cannot read: {_first_line(error)}.",

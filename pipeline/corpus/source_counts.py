@@ -1,14 +1,15 @@
-"""The ledger of one source: every record that came in, and what became of it."""
+"""Counts of the corpus: every record that came in from a source, and what became of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from pipeline.graph.stage_counts import Contamination, CorpusCounts, DamagedFile, SourceProvenance
 from pipeline.runtime.files import write_text
 
 
@@ -16,25 +17,26 @@ from pipeline.runtime.files import write_text
 class SourceCounts:
     """Counts of one source; documents_in == documents + sum of dropped. Damage of a file counts as one record in."""
 
+    # Mutable, unlike the records of manifests: it is counted up document by document.
     name: str
     license: str
     revision: str | None
     files: int = 0
     documents_in: int = 0
     documents: int = 0
-    bytes: int = 0
+    bytes: int = 0  # of kept text, UTF-8
     validation_documents: int = 0
     contaminated_bytes: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)  # by reason
     damaged_files: list[dict[str, str]] = field(default_factory=list)
 
-    def kept(self, text_bytes: int, *, validation: bool) -> None:
+    def count_kept(self, text_bytes: int, *, validation: bool) -> None:
         self.documents_in += 1
         self.documents += 1
         self.bytes += text_bytes
         self.validation_documents += validation
 
-    def rejected(self, reason: str) -> None:
+    def count_dropped(self, reason: str) -> None:
         self.documents_in += 1
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
@@ -46,22 +48,30 @@ class SourceCounts:
         return SourceCounts(**json.loads(path.read_bytes()))
 
 
-def totals(ledgers: list[SourceCounts]) -> dict[str, Any]:
-    """Counts of the corpus from those of its sources."""
+def corpus_counts(sources: Sequence[SourceCounts], origin: str, contamination: Contamination) -> CorpusCounts:
+    """Counts of the corpus from those of its sources, in their order. `origin` is "sources" or "installed text"."""
     dropped: Counter[str] = Counter()
-    for ledger in ledgers:
-        dropped.update(ledger.dropped)
-    return {
-        "sources": [_provenance(ledger) for ledger in ledgers],
-        "documents_in": sum(ledger.documents_in for ledger in ledgers),
-        "documents_kept": sum(ledger.documents for ledger in ledgers),
-        "dropped": dict(sorted(dropped.items())),
-        "bytes_kept": sum(ledger.bytes for ledger in ledgers),
-        "validation_documents": sum(ledger.validation_documents for ledger in ledgers),
-        "damaged_files": [damage for ledger in ledgers for damage in ledger.damaged_files],
-    }
+    for source in sources:
+        dropped.update(source.dropped)
+    return CorpusCounts(
+        sources=tuple(_provenance(source) for source in sources),
+        documents_in=sum(source.documents_in for source in sources),
+        documents_kept=sum(source.documents for source in sources),
+        dropped=dict(sorted(dropped.items())),
+        bytes_kept=sum(source.bytes for source in sources),
+        validation_documents=sum(source.validation_documents for source in sources),
+        damaged_files=tuple(DamagedFile(**damage) for source in sources for damage in source.damaged_files),
+        origin=origin,
+        contamination=contamination,
+    )
 
 
-def _provenance(ledger: SourceCounts) -> dict[str, Any]:
-    kept = {"documents": ledger.documents, "bytes": ledger.bytes, "files": ledger.files}
-    return {"name": ledger.name, "license": ledger.license, "revision": ledger.revision, **kept}
+def _provenance(source: SourceCounts) -> SourceProvenance:
+    return SourceProvenance(
+        name=source.name,
+        license=source.license,
+        revision=source.revision,
+        documents=source.documents,
+        bytes=source.bytes,
+        files=source.files,
+    )

@@ -1,8 +1,8 @@
-"""Sources: where the corpus comes from, as one stream of records each. With `hub.py` the only importer of `datasets`.
+"""Sources: where the corpus comes from, as one stream of records each. Only this module and `hub` import `datasets`.
 
-Files of a source are read in turns: up to OPEN_FILES at a time, TURN_BYTES from each, in an order that depends on their
-names and the seed alone. So a source that is cut off by max_bytes still holds something of many files, not all of the
-first, and the order is the same on every machine.
+Files of a source are read in turns: up to OPEN_FILES at a time, TURN_BYTES from each, in an order that depends only on
+their names and the seed. So a source that is cut off by max_bytes has text from many files instead of all of the first,
+and the order is the same on every machine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,74 +20,82 @@ from typing import Any
 import datasets
 
 from pipeline.config.schema import SourceSection
-from pipeline.corpus.http_file import WebFile
+from pipeline.corpus.http_file import HttpFile
 from pipeline.corpus.hub import HubDataset
-from pipeline.corpus.records import SUFFIXES, Record, is_supported, read_file
+from pipeline.corpus.records import SUFFIXES, Record, is_supported, payload_bytes, read_file
 from pipeline.errors import ConfigError
 
-# The stream is never handed to torch, and `datasets` would spend three seconds on importing it.
+# The stream is never passed to torch, and importing it would take `datasets` three seconds.
 datasets.config.TORCH_AVAILABLE = False
 
 OPEN_FILES = 16
 TURN_BYTES = 1_000_000
 File = tuple[str, str]  # address, and the name that records carry
+UNSET_DATA_FOLDER = re.compile(r"\$(FOLIO_DATA\b|\{FOLIO_DATA\})")
 
 
 @dataclass(frozen=True)
 class ResolvedSource:
-    """A source that answers. `total_bytes` of its files as stored, None if unknown."""
+    """A source that was found. `total_bytes` is the size of its files as stored, None if unknown.
 
-    source: SourceSection
+    `records` opens the stream anew with each call; `license` and `revision` go into the corpus' manifest.
+    """
+
+    section: SourceSection
     records: Callable[[], Iterable[Record]]
     license: str
     revision: str | None = None
     total_bytes: int | None = None
 
 
-def find_all(sources: Sequence[SourceSection], seed: int) -> list[ResolvedSource]:
-    """Every source of the config. Raises ConfigError or EnvironmentFault for the first that is not there."""
-    if not sources:
+def resolve_all(sections: Sequence[SourceSection], seed: int) -> list[ResolvedSource]:
+    """Every source of the config, in order. Raises ConfigError or EnvironmentFault for the first that is missing."""
+    # All before the first is read: a typo in the last source should not surface after hours.
+    if not sections:
         raise ConfigError("corpus.sources is empty.", remedy="Name at least one path, url or hub dataset.")
-    return [find(source, seed) for source in sources]
+    return [resolve(section, seed) for section in sections]
 
 
-def find(source: SourceSection, seed: int) -> ResolvedSource:
-    """Look whether a source is there, without reading it. Raises ConfigError or EnvironmentFault if it is not."""
-    if source.hub is not None:
-        return _find_hub(source, source.hub)
-    if source.url is not None:
-        return _find_url(source, source.url)
-    assert source.path is not None, "the config gives each source exactly one origin"
-    return _find_files(source, source.path, seed)
+def resolve(section: SourceSection, seed: int) -> ResolvedSource:
+    """Locate a source without reading it. Raises ConfigError if it is missing, EnvironmentFault if a server fails."""
+    if section.hub is not None:
+        return _resolve_hub(section, section.hub)
+    if section.url is not None:
+        return _resolve_url(section, section.url)
+    assert section.path is not None, "the config gives each source exactly one origin"
+    return _resolve_files(section, section.path, seed)
 
 
-def _find_hub(source: SourceSection, name: str) -> ResolvedSource:
-    dataset = HubDataset.find(name, source.subset, source.split, source.revision)
-    license_ = source.license if source.license != "unknown" else dataset.license
-    return ResolvedSource(source, lambda: dataset.records(source.field), license_, dataset.revision)
+def _resolve_hub(section: SourceSection, name: str) -> ResolvedSource:
+    dataset = HubDataset.resolve(name, section.subset, section.split, section.revision)
+    # What the config says about the license was read by a person; the dataset's card is the second best.
+    license_ = section.license if section.license != "unknown" else dataset.license
+    return ResolvedSource(section, lambda: dataset.records(section.field), license_, dataset.revision)
 
 
-def _find_url(source: SourceSection, url: str) -> ResolvedSource:
+def _resolve_url(section: SourceSection, url: str) -> ResolvedSource:
     name = url.partition("?")[0].rpartition("/")[2]
     _check_suffix(url, name)
     total_bytes = None
     if url.startswith(("http://", "https://")):
-        with WebFile(url) as file:
+        with HttpFile(url) as file:
             total_bytes = file.announced_bytes()
-    return ResolvedSource(source, lambda: stream([(url, name)], source.field), source.license, None, total_bytes)
+    return ResolvedSource(section, lambda: stream([(url, name)], section.field), section.license, None, total_bytes)
 
 
-def _find_files(source: SourceSection, pattern: str, seed: int) -> ResolvedSource:
+def _resolve_files(section: SourceSection, pattern: str, seed: int) -> ResolvedSource:
     paths = [Path(path) for path in glob.glob(pattern, recursive=True) if Path(path).is_file()]
     if not paths:
-        raise ConfigError(f"Source {source.name}: no file matches {pattern!r}.", remedy=_missing_remedy(pattern))
+        raise ConfigError(f"Source {section.name}: no file matches {pattern!r}.", remedy=_missing_remedy(pattern))
+    # Names relative to what the files have in common, so that another data folder gives the same names and order.
     root = paths[0].parent if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
     files = [(str(path), _printable(path.relative_to(root))) for path in paths]
     for address, name in files:
         _check_suffix(address, name)
+    # By hash, so that the files that a max_bytes cuts off are a random sample and not the last of the alphabet.
     files.sort(key=lambda file: hashlib.blake2b(f"{seed} {file[1]}".encode()).digest())
     total_bytes = sum(path.stat().st_size for path in paths)
-    return ResolvedSource(source, lambda: stream(files, source.field), source.license, None, total_bytes)
+    return ResolvedSource(section, lambda: stream(files, section.field), section.license, None, total_bytes)
 
 
 def stream(files: list[File], field: str) -> Iterator[Record]:
@@ -102,7 +111,7 @@ def _examples(files: tuple[File, ...], field: str) -> Iterator[dict[str, Any]]:
 
 
 def in_turns(readers: Iterable[Iterator[Record]]) -> Iterator[Record]:
-    """The records of all readers, about TURN_BYTES of one after the other, OPEN_FILES of them at a time."""
+    """The records of all readers: about TURN_BYTES from each in turn, OPEN_FILES readers at a time."""
     waiting = iter(readers)
     reading: deque[Iterator[Record]] = deque()
     while True:
@@ -111,17 +120,18 @@ def in_turns(readers: Iterable[Iterator[Record]]) -> Iterator[Record]:
         if not reading:
             return
         reader = reading.popleft()
+        # A reader that is not done goes to the back of the queue; a finished one makes room for the next that waits.
         if (yield from _turn(reader)):
             reading.append(reader)
 
 
 def _turn(reader: Iterator[Record]) -> Generator[Record, None, bool]:
     """Yield about TURN_BYTES of records; returns whether more may come."""
-    passed = 0
+    passed_bytes = 0
     for record in reader:
         yield record
-        passed += len(record.payload) if isinstance(record.payload, bytes | str) else 0
-        if passed >= TURN_BYTES:
+        passed_bytes += payload_bytes(record)
+        if passed_bytes >= TURN_BYTES:
             return True
     return False
 
@@ -129,16 +139,21 @@ def _turn(reader: Iterator[Record]) -> Generator[Record, None, bool]:
 def _check_suffix(address: str, name: str) -> None:
     if not is_supported(name):
         raise ConfigError(
-            f"{address} is none of {', '.join(SUFFIXES)}, each also with .gz or .zst.",
+            f"{address} does not end in one of {', '.join(SUFFIXES)}, each also with .gz or .zst.",
             remedy="Narrow the pattern of the source, or convert the file.",
         )
 
 
 def _missing_remedy(pattern: str) -> str:
-    if "${FOLIO_DATA}" in pattern or not os.environ.get("FOLIO_DATA"):
+    # The runner has expanded the variables that are set, so one that still stands in the pattern is not.
+    if UNSET_DATA_FOLDER.search(pattern):
         return "FOLIO_DATA is not set: set it to the folder with your data, or correct the path."
-    return "Correct the path, or FOLIO_DATA."
+    folder = os.environ.get("FOLIO_DATA")
+    if folder and Path(pattern).is_relative_to(folder) and not Path(folder).is_dir():
+        return f"FOLIO_DATA is {folder}, and there is no such folder: set it to the folder with your data."
+    return "Correct the path."
 
 
 def _printable(path: Path) -> str:
+    """The path as UTF-8 can hold it: a file name may be any bytes, which Python keeps as lone surrogates."""
     return str(path).encode("utf-8", "backslashreplace").decode()

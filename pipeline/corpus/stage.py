@@ -1,178 +1,171 @@
 """Stage `corpus`: from sources to parts: stream, clean, deduplicate, decontaminate, split.
 
-    source -> records (datasets stream) -> outcomes (worker processes) -> parts, set_aside.jsonl
+    source -> records (datasets stream) -> results (worker processes) -> parts, set_aside.jsonl
 
-One source after the other; a finished one leaves its ledger in `drafts/`, so a killed stage goes on with the next.
-Which documents are kept depends on the sources, the config and the target alone, never on the number of workers.
+One source after the other; a finished one leaves its counts in `drafts/`, so a killed stage continues with the next.
+Which documents are kept depends only on the sources, the config and the target, never on the number of workers.
 """
 
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
-from pipeline.config.schema import CorpusSection, SourceSection
-from pipeline.corpus.cleaning import CleaningRules, RecordResult, prepare, text_digest
+from pipeline.config.schema import CorpusSection, DecontaminateSection, SourceSection
+from pipeline.corpus.cleaning import CleaningRules, RecordResult, clean_records
 from pipeline.corpus.contamination import Ngram, ngrams_in_part, ngrams_of_file
 from pipeline.corpus.installed_text import docstrings
-from pipeline.corpus.parts import part_paths, read_part
-from pipeline.corpus.records import Record
-from pipeline.corpus.source_counts import SourceCounts, totals
-from pipeline.corpus.source_writer import SPLITS, SourceWriter
-from pipeline.corpus.sources import ResolvedSource, find_all
+from pipeline.corpus.parts import part_paths
+from pipeline.corpus.records import Record, payload_bytes
+from pipeline.corpus.seen_texts import SeenTexts
+from pipeline.corpus.source_counts import SourceCounts, corpus_counts
+from pipeline.corpus.source_files import SourceFiles, publish_set_aside
+from pipeline.corpus.source_writer import FILE_DAMAGE, SourceWriter
+from pipeline.corpus.sources import ResolvedSource, resolve_all
+from pipeline.corpus.splits import CORPUS_SPLITS, SplitRule, target_file
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.execution.worker_pool import WorkerPool, worker_pool
+from pipeline.graph.stage_counts import Contamination, CorpusCounts
 from pipeline.graph.work import Work
+from pipeline.runtime.progress import Progress
 
-BATCH_BYTES = 2_000_000
-BATCH_RECORDS = 512
-DEFAULT_NGRAM_WORDS = 13  # what is counted when decontamination is switched off
+# A worker's unit: large enough that passing it to another process is cheap beside the work on it.
+GROUP_BYTES = 2_000_000
+GROUP_RECORDS = 512
 
 INSTALLED = SourceSection(name="installed-text", path="docstrings", license="those of the installed packages")
 
 
-def build_corpus(work: Work) -> dict[str, Any]:
+def build_corpus(work: Work) -> CorpusCounts:
     """Write the parts of every source; returns the counts.
 
-    Raises ConfigError for a source that is not there, DataError for one that gives no document or an empty validation
-    split, EnvironmentFault for a network that does not answer.
+    Raises ConfigError for a source that is missing or empty, DataError for one that gives no document or for an empty
+    validation split, EnvironmentFault for a network that does not answer.
     """
+    section: CorpusSection = work.slice["corpus"]
     with worker_pool(work.workers) as pool:
-        return Build(work, pool).counts()
+        sources, origin = _resolved_sources(section, pool, work.progress)
+        source_counts = _write_sources(sources, work, pool)
+        contamination = _count_contamination(source_counts, work, pool)
+    counts = corpus_counts(source_counts, origin, contamination)
+    _refuse_empty_validation(section, counts)
+    publish_set_aside(work.folder, len(sources))
+    return counts
 
 
-@dataclass
-class Build:
-    """One run of the stage: where it stands between its sources."""
+def _resolved_sources(section: CorpusSection, pool: WorkerPool, progress: Progress) -> tuple[list[ResolvedSource], str]:
+    """The sources to read, and their `origin` for the counts."""
+    try:
+        return resolve_all(section.sources, section.seed), "sources"
+    except (ConfigError, EnvironmentFault) as error:
+        if not section.fallback:
+            raise
+        progress.say(f"CORPUS NOT FOUND: {error.message}")
+    progress.say("Using docstrings of the installed Python packages: a demonstration, not a result.")
+    return [ResolvedSource(INSTALLED, lambda: docstrings(pool), INSTALLED.license)], "installed text"
 
-    work: Work
-    pool: WorkerPool
 
-    def __post_init__(self) -> None:
-        self.corpus: CorpusSection = self.work.slice["corpus"]
-        self.drafts = self.work.folder / "drafts"
-        self.validation_text = self.work.inputs["target"].folder / "validation.txt"
-        self.seen: set[bytes] = set()
+def _write_sources(sources: Sequence[ResolvedSource], work: Work, pool: WorkerPool) -> list[SourceCounts]:
+    """Write what is not finished yet of the sources, in order; returns the counts of all."""
+    limit = work.slice["corpus"].max_bytes
+    seen = SeenTexts()
+    all_counts: list[SourceCounts] = []
+    for index, source in enumerate(sources):
+        files = SourceFiles(work.folder, index)
+        counts = files.finished_counts()
+        if counts is None:
+            bytes_left = (math.inf if limit is None else limit) - sum(finished.bytes for finished in all_counts)
+            # What earlier sources left of their shares goes to the later ones, so shares are found anew each time.
+            max_bytes = fair_share(bytes_left, [later.section.max_bytes for later in sources[index:]])
+            counts = _write_source(source, files, seen, max_bytes, work, pool)
+        else:
+            # Its texts must count as seen again, or a restarted stage would keep duplicates that a whole one drops.
+            for document in files.documents():
+                seen.add_text(document["text"])
+        all_counts.append(counts)
+    return all_counts
 
-    def counts(self) -> dict[str, Any]:
-        found, origin = self._sources()
-        self.drafts.mkdir(parents=True, exist_ok=True)
-        ledgers: list[SourceCounts] = []
-        for index, source in enumerate(found):
-            share = fair_share(self._bytes_left(ledgers), [one.source.max_bytes for one in found[index:]])
-            ledgers.append(self._finished(index) or self._write(index, source, share))
-        counts = totals(ledgers) | {"origin": origin, "contamination": self._contamination(ledgers)}
-        self._check_validation(counts)
-        self._publish_set_aside(len(ledgers))
-        return counts
 
-    def _sources(self) -> tuple[list[ResolvedSource], str]:
-        """Where text will come from, and what to call that in the counts."""
-        try:
-            return find_all(self.corpus.sources, self.corpus.seed), "sources"
-        except (ConfigError, EnvironmentFault) as error:
-            if not self.corpus.fallback:
-                raise
-            self.work.progress.say(f"CORPUS NOT FOUND: {error.message}")
-        self.work.progress.say("Using docstrings of the installed Python packages: a demonstration, not a result.")
-        return [ResolvedSource(INSTALLED, lambda: docstrings(self.pool), INSTALLED.license)], "installed text"
+def _write_source(
+    source: ResolvedSource, files: SourceFiles, seen: SeenTexts, max_bytes: float, work: Work, pool: WorkerPool
+) -> SourceCounts:
+    """Write the parts of one source until it ends or `max_bytes` of text are kept, and then its counts."""
+    section: CorpusSection = work.slice["corpus"]
+    name = source.section.name
+    counts = SourceCounts(name, source.license, source.revision)
+    files.counts.parent.mkdir(parents=True, exist_ok=True)
+    # The bar counts towards the cap where there is one: how much of the files has to be read for it is not known.
+    capped = max_bytes < math.inf
+    total = max_bytes if capped else source.total_bytes
+    with (
+        SourceWriter(files, counts, SplitRule(section.validation, section.seed), seen, max_bytes) as writer,
+        work.progress.task(f"reading {name}", total, "bytes") as task,
+    ):
+        for result in _results(source, work, pool):
+            if not writer.take(result):
+                break
+            if result.reason in FILE_DAMAGE:
+                work.progress.say(_damage_line(name, result))
+            task.advance(len(result.document) if capped or not total else result.file_bytes)
+        writer.finish()
+    _refuse_no_document(counts, max_bytes, full=writer.full)
+    counts.save(files.counts)
+    return counts
 
-    def _bytes_left(self, ledgers: Sequence[SourceCounts]) -> float:
-        limit = math.inf if self.corpus.max_bytes is None else self.corpus.max_bytes
-        return limit - sum(ledger.bytes for ledger in ledgers)
 
-    def _finished(self, index: int) -> SourceCounts | None:
-        """The ledger of a source that an earlier start finished; its texts count as seen again."""
-        path = self.drafts / f"{index:02d}.json"
-        if not path.exists():
-            return None
-        for split in SPLITS:
-            for part in part_paths(self.work.folder, split, index):
-                self.seen.update(text_digest(document["text"].encode()) for document in read_part(part))
-        return SourceCounts.load(path)
+def _results(source: ResolvedSource, work: Work, pool: WorkerPool) -> Iterator[RecordResult]:
+    """What becomes of each record of a source, in order."""
+    section: CorpusSection = work.slice["corpus"]
+    rules = CleaningRules(
+        source=source.section.name,
+        field=source.section.field,
+        min_characters=section.min_characters,
+        validation_text=_validation_text(work),
+        ngram_words=section.decontaminate.ngram_words if section.decontaminate else None,
+    )
+    for results in pool.in_order(partial(clean_records, rules), record_groups(source.records())):
+        yield from results
 
-    def _write(self, index: int, found: ResolvedSource, max_bytes: float) -> SourceCounts:
-        ledger = SourceCounts(found.source.name, found.license, found.revision)
-        writer = SourceWriter(
-            self.work.folder,
-            index,
-            ledger,
-            self.drafts / f"{index:02d}.jsonl",
-            seen=self.seen,
-            max_bytes=max_bytes,
-            validation=self.corpus.validation,
-            seed=self.corpus.seed,
-            progress=self.work.progress,
-        )
-        capped = max_bytes < math.inf
-        total = max_bytes if capped else found.total_bytes
-        with writer, self.work.progress.task(f"reading {found.source.name}", total, "bytes") as task:
-            for outcome in self._outcomes(found):
-                if not writer.take(outcome):
-                    break
-                task.advance(len(outcome.document) if capped or not total else outcome.read)
-            writer.finish()
-        _check_documents(ledger, max_bytes)
-        ledger.save(self.drafts / f"{index:02d}.json")
-        return ledger
 
-    def _outcomes(self, found: ResolvedSource) -> Iterator[RecordResult]:
-        decontaminate = self.corpus.decontaminate
-        recipe = CleaningRules(
-            source=found.source.name,
-            field=found.source.field,
-            min_characters=self.corpus.min_characters,
-            validation=self.validation_text,
-            ngram_words=decontaminate.ngram_words if decontaminate else None,
-        )
-        for outcomes in self.pool.in_order(partial(prepare, recipe), batches(found.records())):
-            yield from outcomes
+def _count_contamination(counts: Sequence[SourceCounts], work: Work, pool: WorkerPool) -> Contamination:
+    """What was removed, and how many n-grams of the validation text the written parts still hold.
 
-    def _contamination(self, ledgers: Sequence[SourceCounts]) -> dict[str, int | None]:
-        """What was removed, and how many n-grams of the validation text the written parts still hold: counted again."""
-        words = self.corpus.decontaminate.ngram_words if self.corpus.decontaminate else None
-        counted = words or DEFAULT_NGRAM_WORDS
-        left: set[Ngram] = set()
-        paths = [path for split in SPLITS for path in part_paths(self.work.folder, split)]
-        with self.work.progress.task("searching the parts", len(paths), "parts") as task:
-            search = partial(ngrams_in_part, self.validation_text, counted)
-            for shared in self.pool.in_order(search, paths):
-                left |= shared
-                task.advance()
-        return {
-            "ngram_words": words,
-            "documents_removed": sum(ledger.dropped.get("contaminated", 0) for ledger in ledgers),
-            "bytes_removed": sum(ledger.contaminated_bytes for ledger in ledgers),
-            "val_ngrams_total": len(ngrams_of_file(self.validation_text, counted).ngrams),
-            "val_ngrams_left": len(left),
-        }
+    The parts are read back and searched, so that the manifest does not rest on the code that removed them.
+    """
+    section: CorpusSection = work.slice["corpus"]
+    ngram_words = section.decontaminate.ngram_words if section.decontaminate else None
+    # Counted at the default length where decontamination is switched off, so that the size of the leak is known.
+    counted_words = ngram_words or DecontaminateSection().ngram_words
+    text_file = _validation_text(work)
+    left: set[Ngram] = set()
+    parts = [path for split in CORPUS_SPLITS for path in part_paths(work.folder, split)]
+    with work.progress.task("searching the parts", len(parts), "parts") as task:
+        for shared in pool.in_order(partial(ngrams_in_part, text_file, counted_words), parts):
+            left |= shared
+            task.advance()
+    return Contamination(
+        ngram_words=ngram_words,
+        documents_removed=sum(source.dropped.get("contaminated", 0) for source in counts),
+        bytes_removed=sum(source.contaminated_bytes for source in counts),
+        val_ngrams_total=len(ngrams_of_file(text_file, counted_words).ngrams),
+        val_ngrams_left=len(left),
+    )
 
-    def _check_validation(self, counts: dict[str, Any]) -> None:
-        if self.corpus.validation and not counts["validation_documents"]:
-            raise DataError(
-                f"None of {counts['documents_kept']:,} documents falls into the corpus' validation split of "
-                f"{self.corpus.validation:.1%}.",
-                remedy="Raise corpus.validation, or set it to 0 to pretrain without one.",
-            )
 
-    def _publish_set_aside(self, num_sources: int) -> None:
-        draft = self.drafts / "set_aside.jsonl"
-        with draft.open("wb") as whole:
-            for index in range(num_sources):
-                with (self.drafts / f"{index:02d}.jsonl").open("rb") as piece:
-                    shutil.copyfileobj(piece, whole)
-        draft.replace(self.work.folder / "set_aside.jsonl")
-        shutil.rmtree(self.drafts)
+def _validation_text(work: Work) -> Path:
+    return target_file(work.inputs["target"].folder, "validation")
 
 
 def fair_share(bytes_left: float, caps: Sequence[int | None]) -> float:
-    """How much the first of the remaining sources may give: an even share, where none gets more than its own cap."""
+    """How much text the first of the remaining sources may give: an even share, but at most its own cap.
+
+    What a cap leaves unused is shared among the others: 100 bytes over caps of 20 and none are 20 and 80.
+    """
     limits = [math.inf if cap is None else cap for cap in caps]
     left, sharing = bytes_left, len(limits)
+    # Water-filling: the smallest cap first, since only a cap below the even share leaves something to the others.
     for limit in sorted(limits):
         if limit > left / sharing:
             return min(limits[0], left / sharing)
@@ -180,28 +173,52 @@ def fair_share(bytes_left: float, caps: Sequence[int | None]) -> float:
     return limits[0]
 
 
-def batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Records in lists of about BATCH_BYTES: what one worker is given at a time."""
-    batch: list[Record] = []
+def record_groups(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Records in lists of about GROUP_BYTES and at most GROUP_RECORDS: the units of work of the pool."""
+    group: list[Record] = []
     size = 0
     for record in records:
-        batch.append(record)
-        size += len(record.payload) if isinstance(record.payload, bytes | str) else 0
-        if size >= BATCH_BYTES or len(batch) == BATCH_RECORDS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+        group.append(record)
+        size += payload_bytes(record)
+        if size >= GROUP_BYTES or len(group) == GROUP_RECORDS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
-def _check_documents(ledger: SourceCounts, max_bytes: float) -> None:
-    if ledger.documents:
-        return
-    if not ledger.documents_in:
-        why = f"its first document is larger than its share of {max_bytes:,.0f} bytes" if max_bytes < math.inf else ""
-        raise ConfigError(f"Source {ledger.name} gave no document: {why or 'it is empty'}.", remedy="Raise max_bytes.")
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(ledger.dropped.items()))
-    raise DataError(
-        f"Source {ledger.name} gave no document out of {ledger.documents_in:,} ({reasons}).",
-        remedy="Check its field and path, or remove it from corpus.sources.",
+def _damage_line(source: str, result: RecordResult) -> str:
+    return (
+        f"DAMAGED: {result.file} of {source} {FILE_DAMAGE[result.reason]} ({result.detail}); "
+        f"{result.line - 1:,} records before that were read, what follows is lost."
     )
+
+
+def _refuse_no_document(counts: SourceCounts, max_bytes: float, *, full: bool) -> None:
+    """Raise ConfigError or DataError for a source of which nothing was kept; `full`: its cap is the reason."""
+    if counts.documents:
+        return
+    too_large = f"its first usable document is larger than its share of {max_bytes:,.0f} bytes"
+    raise_cap = "Raise corpus.max_bytes, or the max_bytes of the source."
+    if counts.documents_in:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.dropped.items()))
+        raise DataError(
+            f"Source {counts.name} gave no document out of {counts.documents_in:,} ({reasons})"
+            + (f": {too_large}." if full else "."),
+            remedy=raise_cap if full else "Check its field and path, or remove it from corpus.sources.",
+        )
+    if full:
+        raise ConfigError(f"Source {counts.name} gave no document: {too_large}.", remedy=raise_cap)
+    raise ConfigError(
+        f"Source {counts.name} gave no document: it has no records.",
+        remedy="Name a source that has some, or remove it from corpus.sources.",
+    )
+
+
+def _refuse_empty_validation(section: CorpusSection, counts: CorpusCounts) -> None:
+    if section.validation and not counts.validation_documents:
+        raise DataError(
+            f"None of {counts.documents_kept:,} documents falls into the corpus' validation split of "
+            f"{section.validation:.1%}.",
+            remedy="Raise corpus.validation, or set it to 0 to pretrain without one.",
+        )

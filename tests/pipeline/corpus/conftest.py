@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import zstandard
@@ -17,6 +16,7 @@ import zstandard
 from pipeline.config.schema import CorpusSection, LaunchSection, TargetSection
 from pipeline.corpus import stage, target_stage
 from pipeline.graph.manifest import Manifest
+from pipeline.graph.stage_counts import CorpusCounts, TargetCounts
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
 
@@ -48,32 +48,32 @@ def data() -> Path:
 
 
 @pytest.fixture
-def run_target(tmp_path: Path) -> Callable[[TargetSection], tuple[Path, dict[str, Any]]]:
+def run_target(tmp_path: Path) -> Callable[[TargetSection], tuple[Path, TargetCounts]]:
     """Runs stage target; gives its folder and counts."""
 
-    def run(config: TargetSection) -> tuple[Path, dict[str, Any]]:
+    def run(section: TargetSection) -> tuple[Path, TargetCounts]:
         folder = tmp_path / "target"
         folder.mkdir(exist_ok=True)
         return folder, target_stage.make_target(
-            Work("target", {"target": config}, {}, folder, LaunchSection(), 1, Progress("target"))
+            Work("target", {"target": section}, {}, folder, LaunchSection(), 1, Progress("target"))
         )
 
     return run
 
 
 @pytest.fixture
-def run_corpus(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+def run_corpus(tmp_path: Path) -> Callable[..., tuple[Path, CorpusCounts]]:
     """Runs stage corpus against VALIDATION, or another text; gives its folder and counts."""
 
     def run(
-        config: CorpusSection, *, folder: str = "corpus", workers: int = 1, validation: str = VALIDATION
-    ) -> tuple[Path, dict[str, Any]]:
+        section: CorpusSection, *, folder: str = "corpus", workers: int = 1, validation: str = VALIDATION
+    ) -> tuple[Path, CorpusCounts]:
         (tmp_path / "target").mkdir(exist_ok=True)
         (tmp_path / "target" / "validation.txt").write_text(validation)
         (tmp_path / folder).mkdir(exist_ok=True)
         inputs = {"target": Artifact("target", tmp_path / "target", MANIFEST)}
         work = Work(
-            "corpus", {"corpus": config}, inputs, tmp_path / folder, LaunchSection(), workers, Progress("corpus")
+            "corpus", {"corpus": section}, inputs, tmp_path / folder, LaunchSection(), workers, Progress("corpus")
         )
         return tmp_path / folder, stage.build_corpus(work)
 

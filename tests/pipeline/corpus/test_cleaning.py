@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus.cleaning import CleaningRules, RecordResult, Rejected, cleaned, prepare, text_digest
+from pipeline.corpus.cleaning import CleaningRules, RecordResult, Rejected, clean_records, cleaned
 from pipeline.corpus.records import Record
+from pipeline.corpus.seen_texts import text_digest
 
 
-def outcome_of(payload: Any, kind: Any = "json", **recipe: Any) -> RecordResult:
-    settings: dict[str, Any] = {"min_characters": 1, "validation": Path("unused"), "ngram_words": None} | recipe
-    (outcome,) = prepare(CleaningRules("books", "text", **settings), [Record("a.jsonl", 3, kind, payload)])
-    return outcome
+def result_of(payload: Any, kind: Any = "json", **rules: Any) -> RecordResult:
+    values: dict[str, Any] = {"min_characters": 1, "validation_text": Path("unused"), "ngram_words": None} | rules
+    (result,) = clean_records(CleaningRules("books", "text", **values), [Record("a.jsonl", 3, kind, payload)])
+    return result
 
 
 def test_document_has_id_source_and_clean_text() -> None:
-    outcome = outcome_of(b'{"id": "a/1", "title": "A", "text": "\xef\xbb\xbfOne\\r\\ntwo\\u0000 "}')
-    assert json.loads(outcome.document) == {"id": "a/1", "source": "books", "text": "One\ntwo"}
-    assert (outcome.reason, outcome.text_bytes, outcome.digest) == ("", 7, text_digest(b"One\ntwo"))
+    result = result_of(b'{"id": "a/1", "title": "A", "text": "\xef\xbb\xbfOne\\r\\ntwo\\u0000 "}')
+    assert json.loads(result.document) == {"id": "a/1", "source": "books", "text": "One\ntwo"}
+    assert (result.reason, result.text_bytes, result.digest) == ("", 7, text_digest(b"One\ntwo"))
 
 
 @pytest.mark.parametrize(
@@ -61,17 +62,17 @@ def test_lone_surrogate_is_rejected() -> None:
     ],
 )
 def test_bad_line_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
-    assert outcome_of(line, min_characters=6).reason == reason
+    assert result_of(line, min_characters=6).reason == reason
 
 
 def test_shortness_is_counted_in_characters() -> None:
-    assert outcome_of("\u00e9\u00e9\u00e9", "text", min_characters=4).reason == "too_short"
-    assert outcome_of("\u00e9\u00e9\u00e9", "text", min_characters=3).reason == ""
+    assert result_of("\u00e9\u00e9\u00e9", "text", min_characters=4).reason == "too_short"
+    assert result_of("\u00e9\u00e9\u00e9", "text", min_characters=3).reason == ""
 
 
 def test_text_over_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.corpus.cleaning.LONGEST_RECORD_BYTES", 10)
-    assert outcome_of("elevenbytes", "text").reason == "too_long"
+    assert result_of("elevenbytes", "text").reason == "too_long"
 
 
 @pytest.mark.parametrize(
@@ -84,13 +85,13 @@ def test_text_over_the_limit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )
 def test_every_document_has_an_id_that_utf8_holds(line: bytes, name: str) -> None:
-    assert json.loads(outcome_of(line).document)["id"] == name
+    assert json.loads(result_of(line).document)["id"] == name
 
 
 def test_contaminated_document_is_rejected_with_its_size(tmp_path: Path) -> None:
     target = tmp_path / "validation.txt"
     target.write_text("shall I compare thee to a summer's day")
     quoting = 'He said: "Compare thee to a summers..."'
-    outcome = outcome_of(quoting, "text", validation=target, ngram_words=4)
-    assert (outcome.reason, outcome.text_bytes) == ("contaminated", len(quoting))
-    assert outcome_of(quoting, "text", validation=target, ngram_words=6).reason == ""
+    result = result_of(quoting, "text", validation_text=target, ngram_words=4)
+    assert (result.reason, result.text_bytes) == ("contaminated", len(quoting))
+    assert result_of(quoting, "text", validation_text=target, ngram_words=6).reason == ""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.corpus.contamination import Ngrams, ngrams, normalised_words
+from pipeline.corpus.contamination import Ngrams, ngrams, ngrams_in_part, normalised_words
+from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.corpus.records import read_file
 
 TRAIN_CHARACTERS = 1_003_854
@@ -54,15 +55,26 @@ def test_text_shorter_than_an_ngram_contaminates_nothing() -> None:
 @pytest.mark.data
 def test_counts_of_known_documents_against_both_splits(data: Path) -> None:
     text = (data / "tinyshakespeare" / "input.txt").read_text()
-    train, validation = (Ngrams.of(part.encode(), 13) for part in (text[:TRAIN_CHARACTERS], text[TRAIN_CHARACTERS:]))
+    train, validation = (Ngrams.of(split.encode(), 13) for split in (text[:TRAIN_CHARACTERS], text[TRAIN_CHARACTERS:]))
     with (data / "contaminated" / "expected.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     expected = {row["id"]: (int(row["ts_train_13grams"]), int(row["ts_val_13grams"])) for row in rows}
     path = data / "contaminated" / "shakespeare-0000.jsonl.zst"
     documents = [json.loads(record.payload) for record in read_file(str(path), path.name, "text")]
-    found = {
+    counted = {
         document["id"]: tuple(len(split.shared_with(document["text"].encode())) for split in (train, validation))
         for document in documents
     }
-    assert found == expected
-    assert len(found) == 21
+    assert counted == expected
+    assert len(counted) == 21
+
+
+def test_finished_part_is_searched_document_by_document(tmp_path: Path) -> None:
+    """The n-gram that runs from the first document into the second is in neither."""
+    (tmp_path / "validation.txt").write_text("a b c d e f")
+    writer = PartWriter(tmp_path / "train", 0)
+    for number, text in enumerate(("A, b, c!", "D e; a b c", "d e f g")):
+        writer.add(document_line({"id": str(number), "source": "books", "text": text}))
+    writer.flush()
+    (part,) = (tmp_path / "train").iterdir()
+    assert ngrams_in_part(tmp_path / "validation.txt", 3, part) == {(b"a", b"b", b"c"), (b"d", b"e", b"f")}

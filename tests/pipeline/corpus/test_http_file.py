@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus.http_file import WebFile
+from pipeline.corpus.http_file import HttpFile
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 
 CONTENT = bytes(range(256)) * 2_000
 
 
 def fetch(site: Any, **options: Any) -> bytes:
-    with io.BufferedReader(WebFile(f"{site.address}/file", backoff_seconds=0.01, **options)) as file:
+    with io.BufferedReader(HttpFile(f"{site.address}/file", backoff_seconds=0.01, **options)) as file:
         return file.read()
 
 
@@ -60,7 +60,7 @@ def test_attempts_are_bounded(site: Any) -> None:
 
 def test_file_that_changes_under_the_reader_is_refused(site: Any) -> None:
     site.files["/file"], site.headers["ETag"] = CONTENT, "one"
-    with WebFile(f"{site.address}/file") as file:
+    with HttpFile(f"{site.address}/file") as file:
         file.read(10)
         site.headers["ETag"] = "two"
         file.seek(100)
@@ -70,7 +70,7 @@ def test_file_that_changes_under_the_reader_is_refused(site: Any) -> None:
 
 def test_seeking_reads_from_there(site: Any) -> None:
     site.files["/file"] = CONTENT
-    with WebFile(f"{site.address}/file") as file:
+    with HttpFile(f"{site.address}/file") as file:
         assert file.seek(-6, io.SEEK_END) == len(CONTENT) - 6
         assert file.read() == CONTENT[-6:]
         file.seek(300)
@@ -80,5 +80,5 @@ def test_seeking_reads_from_there(site: Any) -> None:
 def test_closed_port_is_refused_in_seconds() -> None:
     began = time.monotonic()
     with pytest.raises(EnvironmentFault, match="refused"):
-        WebFile("http://127.0.0.1:9/file").read(1)
+        HttpFile("http://127.0.0.1:9/file").read(1)
     assert time.monotonic() - began < 10

@@ -1,4 +1,4 @@
-"""Hub datasets against a hub on 127.0.0.1, in an own process: huggingface_hub reads HF_ENDPOINT when it is imported."""
+"""Hub datasets against a hub on 127.0.0.1, in a new process: huggingface_hub reads HF_ENDPOINT when it is imported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.errors import FolioError
 
 def answer(name, subset, split, field):
     try:
-        dataset = HubDataset.find(name, subset, split, "main")
+        dataset = HubDataset.resolve(name, subset, split, "main")
         records = list(dataset.records(field))
         return {"license": dataset.license, "revision": dataset.revision, "ids": [record.id for record in records],
                 "texts": [record.payload for record in records]}

@@ -7,11 +7,12 @@ import pytest
 
 from pipeline.corpus import installed_text
 from pipeline.corpus.installed_text import docstrings, language_reference
+from pipeline.execution.worker_pool import InProcess
 
 LONG = "Says much about little." * 20
 SOURCE = f'''
 """{LONG}"""
-data = """{LONG} this is no docstring """
+data = """{LONG} this is not a docstring """
 class Documented:
     """{LONG} class"""
     def method(self):
@@ -33,7 +34,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_long_docstrings_are_documents(packages: Path) -> None:
-    records = list(docstrings(None, 1))
+    records = list(docstrings(InProcess()))
     assert [(record.id, record.payload) for record in records] == [
         ("documented.py:1", LONG),
         ("documented.py:4", f"{LONG} class"),
@@ -44,10 +45,10 @@ def test_long_docstrings_are_documents(packages: Path) -> None:
 def test_reading_stops_at_the_limit(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(30):
         (packages / f"more{number}.py").write_text(f'"""{LONG}{number}"""')
-    monkeypatch.setattr(installed_text, "MOST_CHARACTERS", 5_000)
-    few = [record.payload for record in docstrings(None, 1)]
+    monkeypatch.setattr(installed_text, "MAX_CHARACTERS", 5_000)
+    few = [record.payload for record in docstrings(InProcess())]
     assert 5_000 <= sum(map(len, few)) < 6_500
-    assert few == [record.payload for record in docstrings(None, 1)]
+    assert few == [record.payload for record in docstrings(InProcess())]
 
 
 def test_language_reference_is_long_enough_for_a_demonstration() -> None:

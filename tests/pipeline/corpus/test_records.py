@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.corpus.cleaning import CleaningRules, prepare
+from pipeline.corpus.cleaning import CleaningRules, clean_records
 from pipeline.corpus.records import is_supported, read_file, split_lines
 
-RECIPE = CleaningRules("messy", "text", min_characters=1, validation=Path("unused"), ngram_words=None)
+RULES = CleaningRules("messy", "text", min_characters=1, validation_text=Path("unused"), ngram_words=None)
 
 # kept documents and reasons, for every file of the messy folder
 MESSY: dict[str, tuple[int, dict[str, int]]] = {
@@ -46,8 +46,8 @@ MESSY: dict[str, tuple[int, dict[str, int]]] = {
 @pytest.mark.data
 @pytest.mark.parametrize("name", MESSY)
 def test_messy_file_gives_its_good_documents_and_a_reason_for_each_other(data: Path, name: str) -> None:
-    outcomes = prepare(RECIPE, read_file(str(data / "messy" / name), name, "text"))
-    reasons = Counter(outcome.reason for outcome in outcomes)
+    results = clean_records(RULES, read_file(str(data / "messy" / name), name, "text"))
+    reasons = Counter(result.reason for result in results)
     assert (reasons.pop("", 0), dict(reasons)) == MESSY[name]
 
 
@@ -86,7 +86,7 @@ def test_text_file_is_one_document(tmp_path: Path) -> None:
     assert (record.kind, record.payload, record.id) == ("text", b"one\n\ntwo\n", "a.txt.gz")
 
 
-def test_parquet_rows_keep_what_is_no_text(tmp_path: Path) -> None:
+def test_parquet_rows_keep_what_is_not_text(tmp_path: Path) -> None:
     texts = pa.array([b"good", b"bad \xff", None], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": [7, 8, None], "text": texts}), tmp_path / "a.parquet")
     records = list(read_file(str(tmp_path / "a.parquet"), "a.parquet", "text"))
@@ -95,7 +95,7 @@ def test_parquet_rows_keep_what_is_no_text(tmp_path: Path) -> None:
 
 def test_records_add_up_to_the_bytes_of_their_file(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n{"text": "two"}\n')
-    assert sum(record.read for record in read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text")) == 32
+    assert sum(record.file_bytes for record in read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text")) == 32
 
 
 @pytest.mark.parametrize(

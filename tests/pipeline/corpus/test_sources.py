@@ -12,14 +12,14 @@ import zstandard
 from pipeline.config.schema import SourceSection
 from pipeline.corpus import sources
 from pipeline.corpus.records import Record
-from pipeline.corpus.sources import find, find_all, in_turns
+from pipeline.corpus.sources import in_turns, resolve, resolve_all
 from pipeline.errors import ConfigError
 
 Writer = Callable[[Path, list[str]], Path]
 
 
 def texts_of(source: SourceSection, seed: int = 0) -> list[str]:
-    return [json.loads(record.payload)["text"] for record in find(source, seed).records()]
+    return [json.loads(record.payload)["text"] for record in resolve(source, seed).records()]
 
 
 def test_readers_take_turns_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,9 +38,9 @@ def test_every_record_of_every_file_comes_once(tmp_path: Path, write_lines: Writ
     wanted = [f"text {number}" for number in range(60)]
     for start in range(0, 60, 3):
         write_lines(tmp_path / "data" / f"{start}.jsonl.zst", wanted[start : start + 3])
-    found = find(SourceSection(name="s", path=str(tmp_path / "data" / "*.zst")), seed=0)
-    assert Counter(json.loads(record.payload)["text"] for record in found.records()) == Counter(wanted)
-    assert found.total_bytes == sum(path.stat().st_size for path in (tmp_path / "data").iterdir())
+    source = resolve(SourceSection(name="s", path=str(tmp_path / "data" / "*.zst")), seed=0)
+    assert Counter(json.loads(record.payload)["text"] for record in source.records()) == Counter(wanted)
+    assert source.total_bytes == sum(path.stat().st_size for path in (tmp_path / "data").iterdir())
 
 
 def test_order_depends_on_names_and_seed_not_on_the_folder(tmp_path: Path, write_lines: Writer) -> None:
@@ -52,21 +52,45 @@ def test_order_depends_on_names_and_seed_not_on_the_folder(tmp_path: Path, write
     assert texts_of(one) != texts_of(one, seed=1)
 
 
-def test_missing_files_are_refused_and_an_unset_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", ["${FOLIO_DATA}", "$FOLIO_DATA"])
+def test_missing_files_below_an_unset_folder_blame_the_variable(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FOLIO_DATA", raising=False)
-    with pytest.raises(ConfigError, match=r"no file matches '\$\{FOLIO_DATA\}/x\*.jsonl'. FOLIO_DATA is not set"):
-        find(SourceSection(name="s", path="${FOLIO_DATA}/x*.jsonl"), 0)
+    with pytest.raises(ConfigError) as refusal:
+        resolve(SourceSection(name="s", path=f"{variable}/x*.jsonl"), 0)
+    assert refusal.value.message == f"Source s: no file matches '{variable}/x*.jsonl'."
+    assert refusal.value.remedy.startswith("FOLIO_DATA is not set: set it")
+
+
+def test_missing_data_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOLIO_DATA", str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match=r"FOLIO_DATA is .*/gone, and there is no such folder"):
+        resolve(SourceSection(name="s", path=str(tmp_path / "gone" / "x*.jsonl")), 0)
+
+
+@pytest.mark.parametrize("data", [None, "here", "gone"])
+def test_mistyped_path_does_not_blame_the_data_folder(
+    data: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FOLIO_DATA is unset, is a folder that exists, or is missing but has nothing to do with the path."""
+    monkeypatch.delenv("FOLIO_DATA", raising=False)
+    (tmp_path / "here").mkdir()
+    if data:
+        monkeypatch.setenv("FOLIO_DATA", str(tmp_path / data))
+    pattern = str(tmp_path / "here" / "mistyped*.jsonl")
+    with pytest.raises(ConfigError) as refusal:
+        resolve(SourceSection(name="s", path=pattern), 0)
+    assert str(refusal.value) == f"Source s: no file matches {pattern!r}. Correct the path."
 
 
 def test_no_source_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"corpus\.sources is empty"):
-        find_all([], 0)
+        resolve_all([], 0)
 
 
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "MANIFEST.tsv").touch()
-    with pytest.raises(ConfigError, match=r"MANIFEST\.tsv is none of \.jsonl"):
-        find(SourceSection(name="s", path=str(tmp_path / "*")), 0)
+    with pytest.raises(ConfigError, match=r"MANIFEST\.tsv does not end in one of \.jsonl"):
+        resolve(SourceSection(name="s", path=str(tmp_path / "*")), 0)
 
 
 def test_file_on_the_web_gives_the_same_texts_through_faults(site: Any) -> None:
@@ -80,4 +104,4 @@ def test_file_on_the_web_gives_the_same_texts_through_faults(site: Any) -> None:
 
 def test_dead_address_is_refused_before_reading(site: Any) -> None:
     with pytest.raises(ConfigError, match=r"gone.jsonl: the server answers 404"):
-        find(SourceSection(name="s", url=f"{site.address}/gone.jsonl"), 0)
+        resolve(SourceSection(name="s", url=f"{site.address}/gone.jsonl"), 0)

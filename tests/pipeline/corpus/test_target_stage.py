@@ -11,8 +11,9 @@ from pipeline.config.schema import TargetSection
 from pipeline.corpus import target_stage
 from pipeline.corpus.target_stage import cut
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
+from pipeline.graph.stage_counts import TargetCounts
 
-Run = Callable[[TargetSection], tuple[Path, dict[str, Any]]]
+Run = Callable[[TargetSection], tuple[Path, TargetCounts]]
 TEXT = "Line one.\r\nLine two \u2014 caf\u00e9.\n" * 100
 NAMED = TargetSection(name="tiny-shakespeare")
 
@@ -50,7 +51,7 @@ def test_cuts_are_consecutive_and_by_characters() -> None:
 
 
 def test_tiny_shakespeare_is_cut_where_the_lecture_cuts_it() -> None:
-    lengths = {part: len(text) for part, text in cut("x" * 1_115_394, selection=0.05, validation=0.1).items()}
+    lengths = {split: len(text) for split, text in cut("x" * 1_115_394, selection=0.05, validation=0.1).items()}
     assert lengths == {"train": 948_085, "selection": 55_769, "validation": 111_540}
 
 
@@ -58,21 +59,24 @@ def test_files_hold_the_text_untouched(tmp_path: Path, run_target: Run) -> None:
     path = tmp_path / "my.txt"
     path.write_bytes(TEXT.encode())
     folder, counts = run_target(TargetSection(path=str(path)))
-    parts = [(folder / f"{part}.txt").read_bytes() for part in ("train", "selection", "validation")]
-    assert b"".join(parts) == TEXT.encode()
-    assert (counts["name"], counts["origin"], counts["characters"]) == ("my.txt", "path", len(TEXT))
-    assert counts["bytes"] == sum(counts[f"{part}_bytes"] for part in ("train", "selection", "validation"))
-    assert counts["validation_bytes"] == len(parts[2])
+    splits = [(folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation")]
+    assert b"".join(splits) == TEXT.encode()
+    assert (counts.name, counts.origin, counts.characters) == ("my.txt", "path", len(TEXT))
+    assert [counts.train_bytes, counts.selection_bytes, counts.validation_bytes] == list(map(len, splits))
+    texts = [split.decode() for split in splits]
+    characters = [counts.train_characters, counts.selection_characters, counts.validation_characters]
+    assert characters == list(map(len, texts))
+    assert (counts.bytes, counts.sha256) == (len(TEXT.encode()), hashlib.sha256(TEXT.encode()).hexdigest())
 
 
 def test_data_folder_comes_before_the_cache(
     nowhere: Path, pinned: bytes, run_target: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(nowhere, pinned)
-    assert run_target(NAMED)[1]["origin"] == "cache"
+    assert run_target(NAMED)[1].origin == "cache"
     place(tmp_path / "data", pinned)
     monkeypatch.setenv("FOLIO_DATA", str(tmp_path / "data"))
-    assert run_target(NAMED)[1]["origin"] == "FOLIO_DATA"
+    assert run_target(NAMED)[1].origin == "FOLIO_DATA"
 
 
 def test_network_fills_the_cache(
@@ -80,14 +84,14 @@ def test_network_fills_the_cache(
 ) -> None:
     site.files["/input.txt"] = pinned
     monkeypatch.setattr(target_stage, "URL", f"{site.address}/input.txt")
-    assert [run_target(NAMED)[1]["origin"] for _ in range(2)] == ["network", "cache"]
+    assert [run_target(NAMED)[1].origin for _ in range(2)] == ["network", "cache"]
     assert len(site.requests) == 1
 
 
 def test_another_text_is_refused_with_both_hashes(nowhere: Path, run_target: Run) -> None:
     path = place(nowhere, b"tampered")
-    found = hashlib.sha256(b"tampered").hexdigest()
-    with pytest.raises(DataError, match=f"{path} has sha256 {found}, Tiny Shakespeare has {target_stage.SHA256}"):
+    digest = hashlib.sha256(b"tampered").hexdigest()
+    with pytest.raises(DataError, match=f"{path} has sha256 {digest}, Tiny Shakespeare has {target_stage.SHA256}"):
         run_target(NAMED)
 
 
@@ -98,7 +102,7 @@ def test_nothing_answers_is_a_refusal_with_the_ways_out(nowhere: Path, run_targe
 
 def test_fallback_is_loud_and_recorded(nowhere: Path, run_target: Run, capsys: pytest.CaptureFixture[str]) -> None:
     _, counts = run_target(TargetSection(name="tiny-shakespeare", fallback=True))
-    assert (counts["name"], counts["origin"]) == ("python-language-reference", "installed text")
+    assert (counts.name, counts.origin) == ("python-language-reference", "installed text")
     assert "TARGET NOT FOUND" in capsys.readouterr().err
 
 
@@ -123,7 +127,7 @@ def test_unusable_text_is_refused_with_numbers(data: bytes, refusal: str, tmp_pa
         run_target(TargetSection(path=str(path)))
 
 
-def test_empty_part_is_refused(tmp_path: Path, run_target: Run) -> None:
+def test_empty_split_is_refused(tmp_path: Path, run_target: Run) -> None:
     (tmp_path / "my.txt").write_text(TEXT)
     with pytest.raises(DataError, match="selection 0"):
         run_target(TargetSection(path=str(tmp_path / "my.txt"), selection=0))
