@@ -1,4 +1,7 @@
-"""GPT-2 from a local folder of `transformers`: config.json, model.safetensors (also in pieces) and its tokenizer."""
+"""`folio import`: GPT-2 from a local folder of `transformers`, with its tokenizer, as a GPT of ours.
+
+Such a folder holds config.json, and model.safetensors whole or in several files that an index lists.
+"""
 
 from __future__ import annotations
 
@@ -15,46 +18,52 @@ from pipeline.corpus.installed_text import language_reference
 from pipeline.errors import ConfigError, DataError
 from pipeline.huggingface import gpt2, tokenizer_files
 from pipeline.huggingface.export import FALLBACK_CHARACTERS, published, read_text
-from pipeline.huggingface.parity import ComparedText, Parity, compare, loaded
+from pipeline.huggingface.parity import ComparedText, Parity, compare, load_with_transformers
 from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.progress import Progress
+from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.weights import save_shape, save_weights
 from pipeline.tokens.tokenizer import FILE, load_tokenizer
 
-WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+# In the source's folder; its weights have the same file name as ours, WEIGHTS.
+INDEX, CONFIG = f"{WEIGHTS}.index.json", "config.json"
 COMPLETE = "Get the folder again, with its safetensors files."
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What a folder holds: the model, and the sha256 of each of the files it was read from."""
+class ImportedModel:
+    """The model of a folder, and the sha256 of each file that it was read from, by file name."""
 
     model: GPT
     files: dict[str, str]
 
 
 def import_folder(source: Path, folder: Path, text: Path | None = None) -> Parity:
-    """Convert a folder to model.safetensors, model.json and tokenizer.json in a new one; how the two compare.
+    """Convert a folder to model.safetensors, model.json and tokenizer.json in a new one. Returns how the two compare.
 
-    Raises ConfigError if it is no GPT-2, DataError if a file is missing or damaged, and FolioError if the two differ.
+    Raises ConfigError if it is not a GPT-2, DataError if a file is missing or damaged, FolioError if the two differ.
+    `folder` is not there then.
     """
-    shown = ComparedText(str(text), read_text(text)) if text else reference_text()
+    compared = ComparedText(str(text), read_text(text)) if text else reference_text()
     with published(folder) as draft:
         model = read_model(source).model
         write_tokenizer(source, draft)
-        parity = checked_against(source, model, draft, shown, Progress("import"))
+        parity = checked_against(source, model, draft, compared, Progress("import"))
         save_weights(draft / WEIGHTS, dict(model.named_parameters()))
         save_shape(draft, model.shape)
     return parity
 
 
 def reference_text() -> ComparedText:
-    """Text that every installation has."""
+    """A text that every installation has: nothing needs to be downloaded for the comparison."""
     return ComparedText("Python's language reference", language_reference()[:FALLBACK_CHARACTERS])
 
 
-def read_model(source: Path) -> Imported:
-    """The model of a folder. Raises ConfigError if it is no GPT-2, DataError if a file is missing or damaged."""
+def read_model(source: Path) -> ImportedModel:
+    """The model of a folder, in float32 and evaluation mode.
+
+    Raises ConfigError if it is not a GPT-2, DataError if a file is missing or damaged.
+    """
     config = _read_json(source / CONFIG)
     weights = _weight_files(source)
     tensors: dict[str, Tensor] = {}
@@ -63,30 +72,32 @@ def read_model(source: Path) -> Imported:
     try:
         shape = gpt2.shape_of(config, str(source / CONFIG))
     except (KeyError, TypeError, ShapeError) as error:
-        raise ConfigError(f"{source / CONFIG} describes no GPT-2 ({error}).", remedy=COMPLETE) from error
+        raise ConfigError(f"{source / CONFIG} does not describe a GPT-2 ({error}).", remedy=COMPLETE) from error
     model = gpt2.model_of(shape, tensors, str(source))
-    return Imported(model, {path.name: sha256_of(path) for path in (source / CONFIG, *weights)})
+    # Hashed from the disk, not from memory: provenance names the bytes that anybody can compare with a download.
+    return ImportedModel(model, {path.name: sha256_of(path) for path in (source / CONFIG, *weights)})
 
 
 def write_tokenizer(source: Path, folder: Path) -> None:
     """Leave the source's tokenizer as our tokenizer.json. Raises ConfigError if it is of another kind."""
-    write_text(folder / FILE, tokenizer_files.imported(source))
+    write_text(folder / FILE, tokenizer_files.imported_tokenizer(source))
 
 
 def checked_against(source: Path, model: GPT, tokenizer: Path, text: ComparedText, progress: Progress) -> Parity:
-    """How our model and the tokenizer in a folder compare with what `transformers` makes of the source.
+    """How our model, and the tokenizer in folder `tokenizer`, compare with what `transformers` loads from the source.
 
-    Raises ConfigError if the vocabularies differ in size, FolioError if the two compute different things.
+    Raises ConfigError if model and tokenizer differ in their vocabulary, FolioError if the two sides compute different
+    things.
     """
-    opened = load_tokenizer(tokenizer)
-    if opened.vocab_size != model.shape.vocab_size:
+    ours = load_tokenizer(tokenizer)
+    if ours.vocab_size != model.shape.vocab_size:
         raise ConfigError(
-            f"{source} has a model of {model.shape.vocab_size:,} tokens and a tokenizer of {opened.vocab_size:,}.",
+            f"{source} has a model of {model.shape.vocab_size:,} tokens and a tokenizer of {ours.vocab_size:,}.",
             remedy="Import a folder whose model and tokenizer agree.",
         )
-    other = loaded(source)
-    other.tokenizer.split_special_tokens = True  # as ours: text that spells out end-of-text stays text
-    return compare(model, opened, other, text, progress).asserted(f"The model imported from {source}")
+    theirs = load_with_transformers(source)
+    theirs.tokenizer.split_special_tokens = True  # as ours: text that spells out end-of-text stays text
+    return compare(model, ours, theirs, text, progress).checked(f"The model imported from {source}")
 
 
 def _weight_files(source: Path) -> list[Path]:
@@ -96,7 +107,7 @@ def _weight_files(source: Path) -> list[Path]:
     try:
         return [source / name for name in sorted(set(_read_json(source / INDEX)["weight_map"].values()))]
     except (KeyError, AttributeError, TypeError):
-        raise DataError(f"{source / INDEX} names no files.", remedy=COMPLETE) from None
+        raise DataError(f"{source / INDEX} does not list the weight files.", remedy=COMPLETE) from None
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -104,7 +115,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is no readable weights file: {error}.", remedy=COMPLETE) from None
+        raise DataError(f"{path} is not a readable weights file: {error}.", remedy=COMPLETE) from None
 
 
 def _read_json(path: Path) -> Any:

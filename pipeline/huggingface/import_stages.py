@@ -1,8 +1,7 @@
-"""The stages `tokenizer` and `pretrain` of a run whose weights are imported: a GPT-2 folder becomes their artifacts.
+"""The stages `tokenizer` and `pretrain` of a run with imported weights: their artifacts are made from a GPT-2 folder.
 
-The folder is read once for each; the receipts keep the sha256 of every file, and weights are refused beside another
-tokenizer than the one that the shards were made with. The training stages never open the validation text, so imported
-and original weights are compared on the selection text.
+Each stage reads the folder for itself, hours apart perhaps. So the manifests keep the sha256 of every file, and weights
+are refused if the folder's tokenizer is no longer the one that the shards were made with.
 """
 
 from __future__ import annotations
@@ -17,56 +16,59 @@ from gpt.counts import num_parameters
 from gpt.model import GPT, GPTShape
 from pipeline.config.schema import PretrainedSection
 from pipeline.errors import ConfigError, DataError
+from pipeline.graph.stage_counts import ImportedCounts, TokenizerCounts
 from pipeline.graph.work import Work
 from pipeline.huggingface import tokenizer_files
 from pipeline.huggingface.architectures import FOR_TRAINING
-from pipeline.huggingface.import_gpt2 import WEIGHTS, checked_against, read_model, write_tokenizer
+from pipeline.huggingface.import_gpt2 import checked_against, read_model, write_tokenizer
 from pipeline.huggingface.parity import ComparedText
 from pipeline.runtime.files import sha256_of
+from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.weights import save_shape, save_weights
 from pipeline.tokens.tokenizer import FILE, load_tokenizer
 
-# What a config says to get a GPT-2.
-SIZES = ("layers", "width", "heads", "context", "hidden")
-DESCRIBED = (*SIZES, "position", "norm", "activation", "qk_norm", "bias", "tie_embeddings")
+# The keys of section `model` that together describe any GPT-2: what the remedy tells to write.
+SIZE_KEYS = ("layers", "width", "heads", "context", "hidden")
+DESCRIBING_KEYS = (*SIZE_KEYS, "position", "norm", "activation", "qk_norm", "bias", "tie_embeddings")
 
 
-def take_tokenizer(work: Work) -> dict[str, Any]:
-    """Leave the folder's tokenizer as tokenizer.json. Raises ConfigError if it is none that Folio reads."""
+def take_tokenizer(work: Work) -> TokenizerCounts:
+    """Leave the folder's tokenizer as tokenizer.json. Raises ConfigError if it is of a kind that Folio cannot read."""
     source = _source(work)
     write_tokenizer(source, work.folder)
     tokenizer = load_tokenizer(work.folder)
-    return {
-        "kind": tokenizer.kind,
-        "vocab_size": tokenizer.vocab_size,
-        "sha256": tokenizer.sha256,
-        "imported_files": {path.name: sha256_of(path) for path in tokenizer_files.files(source)},
-    }
+    return TokenizerCounts(
+        kind=tokenizer.kind,
+        vocab_size=tokenizer.vocab_size,
+        sha256=tokenizer.sha256,
+        imported_files={path.name: sha256_of(path) for path in tokenizer_files.files_to_read(source)},
+    )
 
 
-def take_weights(work: Work) -> dict[str, Any]:
+def take_weights(work: Work) -> ImportedCounts:
     """Leave the folder's weights as model.safetensors and model.json, as pretraining would.
 
     Raises ConfigError if the config describes another model, DataError if the folder changed, FolioError if the weights
-    do not compute what `transformers` computes with them.
+    do not compute the same in Folio as in `transformers`.
     """
-    source, settings = _source(work), work.slice["pretrained"]
+    source, section = _source(work), work.slice["pretrained"]
     target, tokenizer = work.inputs["target"].checked().folder, work.inputs["tokenizer"].checked().folder
     imported = read_model(source)
-    _refuse_another_file(source, settings, imported.files)
+    _refuse_another_file(source, section, imported.files)
     _refuse_another_tokenizer(source, tokenizer)
     shape = work.slice["model"].shape(load_tokenizer(tokenizer).vocab_size)
     model = cropped(imported.model, shape.context)
     refuse_another_shape(model.shape, shape)
+    # On the selection text: nothing before the report opens the validation text.
     text = ComparedText("the target's selection text", (target / "selection.txt").read_bytes().decode())
     parity = checked_against(source, model, tokenizer, text, work.progress)
     save_weights(work.folder / WEIGHTS, dict(model.named_parameters()))
     save_shape(work.folder, shape)
-    return {
-        "parameters": num_parameters(shape),
-        "imported_files": imported.files,
-        "largest_logit_difference": parity.largest_difference,
-    }
+    return ImportedCounts(
+        parameters=num_parameters(shape),
+        imported_files=imported.files,
+        largest_logit_difference=parity.largest_difference,
+    )
 
 
 def _source(work: Work) -> Path:
@@ -75,43 +77,43 @@ def _source(work: Work) -> Path:
 
 @torch.no_grad()
 def cropped(model: GPT, context: int) -> GPT:
-    """The model with the first `context` of its positions: what it computes on texts that short stays the same."""
+    """The model with only the first `context` of its positions: on texts of that length it computes the same."""
     if context >= model.shape.context:
         return model
     shorter = GPT(replace(model.shape, context=context)).eval()
     for here, there in zip(shorter.parameters(), model.parameters(), strict=True):
-        here.copy_(there[: len(here)])
+        here.copy_(there[: len(here)])  # only the table of positions is longer there
     return shorter
 
 
-def refuse_another_shape(found: GPTShape, wanted: GPTShape) -> None:
+def refuse_another_shape(imported: GPTShape, configured: GPTShape) -> None:
     """Raise ConfigError if the config's model is not the imported one; the remedy is what to write."""
-    here, there = resolved(wanted), resolved(found)
+    here, there = resolved(configured), resolved(imported)
     differing = [f"{name} {here[name]}" for name in here if here[name] != there[name]]
     if differing:
-        lines = ", ".join(f"{name}: {str(there[name]).lower()}" for name in DESCRIBED)
+        lines = ", ".join(f"{name}: {str(there[name]).lower()}" for name in DESCRIBING_KEYS)
         raise ConfigError(
-            f"The config's model has {', '.join(differing)}; the imported weights have not.",
+            f"The config's model has {', '.join(differing)}; the imported weights do not.",
             remedy=f"Use model: {{{lines}}}; a smaller context is fine.",
         )
 
 
 def resolved(shape: GPTShape) -> dict[str, Any]:
-    """All that decides what a model computes, with defaults filled in."""
+    """The fields of a shape that decide what a trained model computes, with implied defaults filled in."""
     implied = {"kv_heads": shape.key_value_heads, "hidden": shape.hidden_width, "qkv_bias": shape.biased_qkv}
     return {name: value for name, value in (asdict(shape) | implied).items() if name not in FOR_TRAINING}
 
 
-def _refuse_another_file(source: Path, settings: PretrainedSection, files: dict[str, str]) -> None:
-    if settings.sha256 is not None and files.get(WEIGHTS) != settings.sha256:
+def _refuse_another_file(source: Path, section: PretrainedSection, files: dict[str, str]) -> None:
+    if section.sha256 is not None and files.get(WEIGHTS) != section.sha256:
         raise DataError(
-            f"{source / WEIGHTS} has sha256 {files.get(WEIGHTS)}, the config asks for {settings.sha256}.",
+            f"{source / WEIGHTS} has sha256 {files.get(WEIGHTS)}, the config asks for {section.sha256}.",
             remedy="Get the folder again, or change pretrained.sha256.",
         )
 
 
 def _refuse_another_tokenizer(source: Path, tokenizer: Path) -> None:
-    if tokenizer_files.imported(source) != (tokenizer / FILE).read_text(encoding="utf-8"):
+    if tokenizer_files.imported_tokenizer(source) != (tokenizer / FILE).read_text(encoding="utf-8"):
         raise DataError(
             f"{source} has another tokenizer than when {tokenizer} was made from it.",
             remedy=f"Delete {tokenizer} and run the chain again.",

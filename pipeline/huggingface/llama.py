@@ -1,8 +1,8 @@
-"""The names and forms of Llama in `transformers`, and of Qwen3, which is Llama with a norm on queries and keys.
+"""Llama in `transformers`, and Qwen3, which is Llama with a norm on queries and keys: config and tensors of a GPT.
 
-Two things differ from ours. Rotary positions turn the channels (i, i + D / 2) of a head instead of the neighbours
-(2 i, 2 i + 1), so the rows of queries and keys change places. And the feed-forward is always act(gate) * up; squared
-ReLU is relu(x) * x, so its one matrix is written as gate and as up.
+Two things differ from a GPT here. Rotary positions turn the channels (i, i + D / 2) of a head instead of the neighbours
+(2 i, 2 i + 1), so the rows of queries and keys are reordered. And the feed-forward is always act(gate) * up; squared
+ReLU is relu(x) * x, so its one matrix is written twice, as gate and as up. D is the number of channels of a head.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from gpt.model import GPT, GPTShape
 from gpt.normalization import EPSILON
 from pipeline.errors import ConfigError
 
-GATES = {"swiglu": "silu", "relu2": "relu"}  # our activation -> what their gate goes through
-ROTARY_BASE = 10_000.0
+GATES = {"swiglu": "silu", "relu2": "relu"}  # our activation -> what is applied to their gate
+ROTARY_BASE = 10_000.0  # the default of gpt.attention.rotation_table
 
 
 def obstacles(shape: GPTShape) -> Iterator[str]:
-    """What neither Llama nor Qwen3 can express."""
+    """What of this shape neither Llama nor Qwen3 can express, one reason each."""
     if shape.norm != "rmsnorm":
         yield f"with rotary positions the norm must be rmsnorm, not {shape.norm}"
     if shape.activation not in GATES:
         yield f"with rotary positions the activation must be swiglu or relu2, not {shape.activation}"
     if shape.qk_norm and shape.bias:
-        yield "with qk_norm the feed-forward has no bias"
+        yield "with qk_norm the feed-forward has no bias"  # Qwen3 has no `mlp_bias`
 
 
 def config_of(shape: GPTShape) -> dict[str, Any]:
-    """The content of config.json, but for what all architectures share."""
+    """The content of config.json, without the keys that all architectures share."""
     own = {"use_sliding_window": False} if shape.qk_norm else {"mlp_bias": shape.bias}
     return {
         "architectures": ["Qwen3ForCausalLM" if shape.qk_norm else "LlamaForCausalLM"],
@@ -55,55 +55,59 @@ def config_of(shape: GPTShape) -> dict[str, Any]:
     }
 
 
-def weights_of(model: GPT) -> dict[str, Tensor]:
-    """The model's tensors under their names. Raises ConfigError if its head has a bias other than zero."""
-    found: dict[str, Tensor] = {"model.embed_tokens.weight": model.token_embedding.weight}
+def state_dict_of(model: GPT) -> dict[str, Tensor]:
+    """The model's tensors under Llama's names. Raises ConfigError if its head has a bias other than zero."""
+    state_dict: dict[str, Tensor] = {"model.embed_tokens.weight": model.token_embedding.weight}
     for layer in range(model.shape.layers):
         theirs = _block(model.get_submodule(f"blocks.{layer}"), model.shape)
-        found |= {f"model.layers.{layer}.{name}": weight for name, weight in theirs.items()}
-    found["model.norm.weight"] = model.final_norm.get_parameter("weight")
+        state_dict |= {f"model.layers.{layer}.{name}": weight for name, weight in theirs.items()}
+    state_dict["model.norm.weight"] = model.final_norm.get_parameter("weight")
     if model.head is not None:
+        # An RMS norm has no bias, so unlike GPT-2's last norm it cannot take the head's.
         if model.head.bias is not None and model.head.bias.any():
             raise ConfigError(
-                "Llama's head has no bias, this model's has.",
+                "Llama's head has no bias, but this model's head has one.",
                 remedy="Export a model with tie_embeddings: true or bias: false.",
             )
-        found["lm_head.weight"] = model.head.weight
-    return found
+        state_dict["lm_head.weight"] = model.head.weight
+    return state_dict
 
 
 def _block(block: nn.Module, shape: GPTShape) -> dict[str, Tensor]:
-    parts: dict[str, Tensor] = dict(block.named_parameters())
-    found = {
-        "input_layernorm.weight": parts["attention_norm.weight"],
-        "post_attention_layernorm.weight": parts["feed_forward_norm.weight"],
+    ours: dict[str, Tensor] = dict(block.named_parameters())
+    theirs = {
+        "input_layernorm.weight": ours["attention_norm.weight"],
+        "post_attention_layernorm.weight": ours["feed_forward_norm.weight"],
     }
     if shape.qk_norm:
-        found |= {f"self_attn.{name}_norm.weight": torch.ones(shape.head_width) for name in ("q", "k")}
-    found |= _attention(parts, shape, "weight") | _feed_forward(parts, shape, "weight")
+        # Our norm of queries and keys has no weights; Qwen3's are 1 then.
+        theirs |= {f"self_attn.{name}_norm.weight": torch.ones(shape.head_width) for name in ("q", "k")}
+    theirs |= _attention(ours, shape, "weight") | _feed_forward(ours, shape, "weight")
     if shape.biased_qkv or shape.bias:
-        found |= _attention(parts, shape, "bias")
-    return found | _feed_forward(parts, shape, "bias") if shape.bias else found
+        theirs |= _attention(ours, shape, "bias")
+    return theirs | _feed_forward(ours, shape, "bias") if shape.bias else theirs
 
 
-def _attention(parts: Mapping[str, Tensor], shape: GPTShape, kind: str) -> dict[str, Tensor]:
-    """Its weights or biases. They have biases at all four places or at none, so ours may have to be zeros."""
+def _attention(ours: Mapping[str, Tensor], shape: GPTShape, parameter: str) -> dict[str, Tensor]:
+    """The attention's weights or biases, as `parameter` says."""
     heads, shared = shape.heads, shape.key_value_heads
     sizes = [num * shape.head_width for num in (heads, shared, shared)]
-    qkv = parts.get(f"attention.qkv.{kind}", torch.zeros(sum(sizes)))
+    # Llama has biases in all four projections or in none (`attention_bias`), so one that we lack is written as zeros.
+    qkv = ours.get(f"attention.qkv.{parameter}", torch.zeros(sum(sizes)))
     q, k, v = torch.split(qkv, sizes)
-    rows = {"q": neighbours_apart(q, heads), "k": neighbours_apart(k, shared), "v": v}
-    rows["o"] = parts.get(f"attention.output.{kind}", torch.zeros(shape.width))
-    return {f"self_attn.{name}_proj.{kind}": tensor for name, tensor in rows.items()}
+    # Values are not turned by their position, so their rows stay in order, and with them the output's columns.
+    rows = {"q": pairs_to_halves(q, heads), "k": pairs_to_halves(k, shared), "v": v}
+    rows["o"] = ours.get(f"attention.output.{parameter}", torch.zeros(shape.width))
+    return {f"self_attn.{name}_proj.{parameter}": tensor for name, tensor in rows.items()}
 
 
-def _feed_forward(parts: Mapping[str, Tensor], shape: GPTShape, kind: str) -> dict[str, Tensor]:
-    up, down = parts[f"feed_forward.up.{kind}"], parts[f"feed_forward.down.{kind}"]
+def _feed_forward(ours: Mapping[str, Tensor], shape: GPTShape, parameter: str) -> dict[str, Tensor]:
+    up, down = ours[f"feed_forward.up.{parameter}"], ours[f"feed_forward.down.{parameter}"]
     gate, value = up.chunk(2) if shape.activation == "swiglu" else (up, up)
-    return {f"mlp.gate_proj.{kind}": gate, f"mlp.up_proj.{kind}": value, f"mlp.down_proj.{kind}": down}
+    return {f"mlp.gate_proj.{parameter}": gate, f"mlp.up_proj.{parameter}": value, f"mlp.down_proj.{parameter}": down}
 
 
-def neighbours_apart(rows: Tensor, heads: int) -> Tensor:
-    """Rows (heads * D, ...) with each head's 0 1 2 3 4 5 in the order 0 2 4 1 3 5."""
-    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
+def pairs_to_halves(rows: Tensor, heads: int) -> Tensor:
+    """Rows (heads * D, ...) with those of each head reordered: 0 1 2 3 4 5 becomes 0 2 4 1 3 5."""
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])  # (heads, D / 2, 2, ...)
     return pairs.transpose(1, 2).reshape(rows.shape)

@@ -123,14 +123,14 @@ def test_exported_tokenizer_gives_our_ids_for_any_text(
         ({"position": "rope", "activation": "relu2"}, "the norm must be rmsnorm, not layernorm"),
         ({"position": "rope", "norm": "rmsnorm"}, "the activation must be swiglu or relu2, not gelu"),
         ({"position": "rope", "norm": "rmsnorm", "activation": "swiglu", "qk_norm": True}, "feed-forward has no bias"),
-        ({"residual_scalars": True}, "residual_scalars True has no form in any"),
-        ({"value_embeddings": True}, "value_embeddings True has no form in any"),
-        ({"logit_softcap": 15.0}, "logit_softcap 15.0 has no form in any"),
-        ({"document_start": 0}, "document_start 0 has no form in any"),
+        ({"residual_scalars": True}, "none has residual_scalars True"),
+        ({"value_embeddings": True}, "none has value_embeddings True"),
+        ({"logit_softcap": 15.0}, "none has logit_softcap 15.0"),
+        ({"document_start": 0}, "none has document_start 0"),
         ({"tie_embeddings": False}, "this model's cannot move into the last norm"),
         (
             {"position": "rope", "norm": "rmsnorm", "activation": "swiglu", "tie_embeddings": False},
-            "Llama's head has no bias",
+            "Llama's head has no bias, but this",
         ),
     ],
 )
@@ -149,11 +149,11 @@ def test_a_field_of_the_shape_that_the_mapping_does_not_know_is_refused_by_name(
     monkeypatch.setattr(
         "pipeline.huggingface.architectures.UNDERSTOOD", {"vocab_size", "layers", "width", "heads", "context"}
     )
-    from pipeline.huggingface.architectures import layout_of
+    from pipeline.huggingface.architectures import exported_model
 
-    layout_of(GPT(GPTShape(vocab_size=9, **SIZES)), 0)  # all at their defaults
-    with pytest.raises(ConfigError, match="hidden 40 has no form in any; qkv_bias False has no form in any"):
-        layout_of(GPT(GPTShape(vocab_size=9, **SIZES, hidden=40, qkv_bias=False)), 0)
+    exported_model(GPT(GPTShape(vocab_size=9, **SIZES)), 0)  # all at their defaults
+    with pytest.raises(ConfigError, match="none has hidden 40; none has qkv_bias False"):
+        exported_model(GPT(GPTShape(vocab_size=9, **SIZES, hidden=40, qkv_bias=False)), 0)
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_a_model_that_differs_is_not_written(
     left: Leave,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def wrong(folder: Path) -> parity.Other:
-        other = parity.loaded(folder)
+    def wrong(folder: Path) -> parity.TransformersModel:
+        other = parity.load_with_transformers(folder)
         if damage == "tokenizer":
             return other._replace(tokenizer=Shouting(other.tokenizer))
         with torch.no_grad():
             other.model.transformer.ln_f.weight.neg_()
         return other
 
-    monkeypatch.setattr(exporting, "loaded", wrong)
+    monkeypatch.setattr(exporting, "load_with_transformers", wrong)
     with pytest.raises(FolioError, match=named) as refused:
         export(left(tmp_path / "model", drawn(SHAPES["gpt2"])), tmp_path / "out", text_file)
     assert refused.value.exit_code == 1
@@ -209,7 +209,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path, drawn: Draw
 
 
 def test_a_place_that_cannot_be_made_is_the_machines_fault(tmp_path: Path, drawn: Draw, left: Leave) -> None:
-    with pytest.raises(EnvironmentFault, match="/proc/nowhere cannot be made"):
+    with pytest.raises(EnvironmentFault, match="/proc/nowhere cannot be created"):
         export(left(tmp_path / "model", drawn(SHAPES["gpt2"])), Path("/proc/nowhere/out"))
 
 
@@ -225,7 +225,7 @@ def test_what_is_no_model_or_no_text_is_a_data_error(tmp_path: Path, drawn: Draw
     model = left(tmp_path / "model", drawn(SHAPES["gpt2"]))
     (tmp_path / "latin").write_bytes(b"caf\xe9")
     for name in ("latin", "absent"):
-        with pytest.raises(DataError, match=f"{name} is no readable UTF-8 text"):
+        with pytest.raises(DataError, match=f"{name} is not a readable UTF-8 text"):
             export(model, tmp_path / "out", tmp_path / name)
 
 

@@ -7,11 +7,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from gpt.model import GPTShape
+from gpt.model import GPT, GPTShape, next_token_loss
 from pipeline.huggingface.export import export
-from pipeline.tokens.tokenizer import load_tokenizer
+from pipeline.saved_models.saved_model import open_model
+from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 
 lm_eval = pytest.importorskip("lm_eval", reason="`make eval-harness` installs the lm-evaluation-harness")
 CONTEXT = 24
@@ -26,13 +29,13 @@ def evaluated(model: Path, folder: Path, rows: list[dict[str, Any]], **task: Any
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
 
-        found = lm_eval.simple_evaluate(
+        evaluation = lm_eval.simple_evaluate(
             model=HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=8),
             tasks=[{"task": "local", "test_split": "test", **data, **task}],
             task_manager=TaskManager(include_defaults=False),  # reading its thousands takes a minute
             bootstrap_iters=0,
         )
-    results: dict[str, Any] = found["results"]["local"]
+    results: dict[str, Any] = evaluation["results"]["local"]
     return results
 
 
@@ -65,8 +68,29 @@ def test_rolling_bits_per_byte_is_what_folio_finds(exported: Path, tmp_path: Pat
     assert f"{results['bits_per_byte,none']:.4f} here" in card
 
 
-def test_multiple_choice_runs(exported: Path, tmp_path: Path) -> None:
-    rows = [{"question": "We'll speak, and they'd", "choices": [" hear", " xyzzy"], "answer": 0}]
+def likeliest(model: GPT, tokenizer: Tokenizer, question: str, choices: list[str]) -> int:
+    """The choice that the model gives the highest probability after the question, summed over its tokens."""
+    start = len(tokenizer.encode(question))
+    scores = []
+    for choice in choices:
+        tokens = torch.from_numpy(tokenizer.encode(question + choice).astype(np.int64))[None]
+        with torch.inference_mode():
+            logits = model(tokens[:, :-1])[:, start - 1 :]
+        scores.append(-float(next_token_loss(logits, tokens[:, start:]).nats))
+    return scores.index(max(scores))
+
+
+def test_multiple_choice_takes_the_answers_that_our_model_finds_likeliest(exported: Path, tmp_path: Path) -> None:
+    """With four choices each, five answers agree by chance once in 1,024 times."""
+    model, tokenizer = open_model(exported / "model")
+    questions = ["We'll speak, and they'd", "FIRST CITIZEN", "the 7th word", "hear the", "We'll"]
+    choices = [" hear", " xyzzy", "th word", "\n\nFIRST"]
+    answers = [likeliest(model, tokenizer, question, choices) for question in questions]
+    assert len(set(answers)) > 1, "else always taking the same choice would pass"
+    rows = [
+        {"question": question, "choices": choices, "answer": answer}
+        for question, answer in zip(questions, answers, strict=True)
+    ]
     results = evaluated(
         exported / "out",
         tmp_path,
@@ -75,6 +99,7 @@ def test_multiple_choice_runs(exported: Path, tmp_path: Path) -> None:
         doc_to_text="{{question}}",
         doc_to_choice="{{choices}}",
         doc_to_target="answer",
+        target_delimiter="",  # the choices begin with their own space
         metric_list=[{"metric": "acc"}],
     )
-    assert results["acc,none"] in (0.0, 1.0)
+    assert results["acc,none"] == 1.0

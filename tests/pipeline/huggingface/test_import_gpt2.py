@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from gpt.model import GPT, GPTShape
 from pipeline.errors import ConfigError, DataError, FolioError
+from pipeline.huggingface import gpt2 as gpt2_format
 from pipeline.huggingface.export import export
 from pipeline.huggingface.import_gpt2 import import_folder, read_model
 from pipeline.saved_models.continue_text import continued
@@ -141,7 +142,7 @@ def test_another_kind_of_tokenizer_is_refused(copied: Path, text_file: Path, tmp
 def test_an_import_that_differs_is_not_written(
     copied: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("pipeline.huggingface.gpt2").exchange.gpt2.READABLE, "gelu_new", "relu")
+    monkeypatch.setitem(gpt2_format.READ_ACTIVATIONS, "gelu_new", "relu")
     with pytest.raises(FolioError, match="does not compute what it should: logits"):
         import_folder(copied, tmp_path / "out", text_file)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gpt2"]

@@ -17,6 +17,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.graph.fingerprints import fingerprints
 from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection, run_nodes
+from pipeline.graph.stage_counts import ImportedCounts, TokenizerCounts
 from pipeline.graph.stages import nodes_of, stages_of
 from pipeline.graph.store import Store
 from pipeline.huggingface.import_stages import cropped, refuse_another_shape
@@ -53,11 +54,11 @@ def test_imported_weights_take_the_place_of_corpus_and_pretraining(config: Confi
     assert names == ["target", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report"]
     artifacts = prepared(config, tmp_path)
     assert list(artifacts) == ["target", "tokenizer", "shards", "pretrain"]
-    counts = artifacts["pretrain"].manifest.counts
+    counts = artifacts["pretrain"].counts_as(ImportedCounts)
     weights = hashlib.sha256((gpt2 / "model.safetensors").read_bytes()).hexdigest()
-    assert counts["imported_files"]["model.safetensors"] == weights
-    assert counts["largest_logit_difference"] < 1e-4
-    assert set(artifacts["tokenizer"].manifest.counts["imported_files"]) == {"vocab.json", "merges.txt"}
+    assert counts.imported_files["model.safetensors"] == weights
+    assert counts.largest_logit_difference < 1e-4
+    assert set(artifacts["tokenizer"].counts_as(TokenizerCounts).imported_files or {}) == {"vocab.json", "merges.txt"}
     shard = artifacts["shards"].folder / "target" / "train.arrow"
     assert (read_info(shard).vocab_size, read_info(shard).end_of_text) == (300, 299)
 
@@ -111,7 +112,7 @@ def test_another_model_than_the_imported_one_is_refused_with_the_lines_to_write(
 
 def test_a_longer_context_than_the_imported_one_is_refused() -> None:
     shape = GPTShape(vocab_size=9, layers=1, width=8, heads=2, context=16)
-    with pytest.raises(ConfigError, match="context 32; the imported weights have not"):
+    with pytest.raises(ConfigError, match="context 32; the imported weights do not"):
         refuse_another_shape(shape, GPTShape(vocab_size=9, layers=1, width=8, heads=2, context=32, dropout=0.1))
 
 
