@@ -22,6 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def config_of(path: Path, settings: list[str] | None, ranks: int | None = None, hostfile: Path | None = None) -> Config:
     """The checked config with `--set`, `--ranks` and `--hostfile` laid over it."""
     config = load_config(path, settings or ())
+    # typer has checked these already, so they are laid over without a second validation of the whole tree.
     changes = {"ranks": ranks, "hostfile": str(hostfile) if hostfile else None}
     launch = config.launch.model_copy(update={key: value for key, value in changes.items() if value is not None})
     return config.model_copy(update={"launch": launch})

@@ -19,14 +19,16 @@ CheckpointsPath = Annotated[
 
 @app.command(name="list")
 def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
-    """List the checkpoints below a path: step, tokens, loss, ranks, size.
+    """List the checkpoints below a path, oldest first.
+
+    A line has the folder, whose name is the step, and tokens, loss, ranks and size.
 
     Example: folio checkpoint list artifacts/pretrain-0123456789ab
     """
     from pipeline.runtime.formatting import counted, readable_bytes, readable_count
     from pipeline.training.checkpoints import read_receipt
 
-    for folder in _found(path):
+    for folder in _checkpoints_below(path):
         receipt = read_receipt(folder)
         size = sum(entry.bytes for entry in receipt.files)
         if as_json:
@@ -47,12 +49,12 @@ def verify(path: CheckpointsPath) -> None:
     from pipeline.training.checkpoints import read_receipt
 
     damaged = []
-    for folder in _found(path):
-        found = damaged_files(folder, read_receipt(folder).files)
-        damaged += [f"{folder}/{what}" for what in found]
-        typer.echo(f"{folder}  {'DAMAGED' if found else 'ok'}")
+    for folder in _checkpoints_below(path):
+        faults = damaged_files(folder, read_receipt(folder).files)
+        damaged += [f"{folder}/{fault}" for fault in faults]
+        typer.echo(f"{folder}  {'DAMAGED' if faults else 'ok'}")
     if damaged:
-        raise DataError("; ".join(damaged) + ".", remedy="Resuming passes over it and takes the newest valid one.")
+        raise DataError("; ".join(damaged) + ".", remedy="Resuming skips it and takes the newest valid one.")
 
 
 @app.command()
@@ -60,31 +62,34 @@ def convert(
     path: CheckpointsPath,
     ranks: Annotated[int, typer.Option(min=1, help="Ranks that training will go on with.")],
 ) -> None:
-    """Convert a checkpoint, or the newest one below a path, to another number of ranks.
+    """Convert a checkpoint to another number of ranks.
 
-    The original is put aside; the same command then goes on with --ranks N.
+    Of several checkpoints below PATH the newest is converted. The original is put aside; the command that trained then
+    goes on with --ranks N.
 
     Example: folio checkpoint convert artifacts/pretrain-0123456789ab --ranks 4
     """
     from pipeline.runtime.formatting import counted
     from pipeline.training import reshard
 
-    newest = _found(path)[-1]
+    newest = _checkpoints_below(path)[-1]
     aside = reshard.convert(newest, ranks)
     typer.echo(f"{newest} is for {counted(ranks, 'rank')} now; the original is {aside}")
 
 
-def _found(path: Path) -> list[Path]:
+def _checkpoints_below(path: Path) -> list[Path]:
+    """The checkpoint itself, or those of a training artifact or of its checkpoints folder, in the order of steps.
+
+    Raises DataError if there are none.
+    """
+    from pipeline.saved_models.model_files import CHECKPOINTS, TRIALS
     from pipeline.training.checkpoints import RECEIPT, checkpoints_in
 
     if (path / RECEIPT).exists():
         return [path]
-    found = [folder for pattern in (".", "checkpoints", "trials/*/checkpoints") for folder in _below(path, pattern)]
-    steps = [step for folder in found for step in checkpoints_in(folder)]
-    if not steps:
+    # A pretraining has one folder of checkpoints; an arm has one in each trial that is under way.
+    folders = [path, path / CHECKPOINTS, *sorted(path.glob(f"{TRIALS}/*/{CHECKPOINTS}"))]
+    checkpoints = [checkpoint for folder in folders for checkpoint in checkpoints_in(folder)]
+    if not checkpoints:
         raise DataError(f"{path} holds no checkpoints.", remedy="Give the folder of a training stage.")
-    return steps
-
-
-def _below(path: Path, pattern: str) -> list[Path]:
-    return [path] if pattern == "." else sorted(path.glob(pattern))
+    return checkpoints

@@ -17,7 +17,8 @@ SHOWN_CHARACTERS = 60
 
 @app.callback()
 def _group() -> None:
-    """Keep `show` a subcommand although it is the only one."""
+    """Look at the data of a run."""
+    # Without a callback typer makes the only command of a group the group itself: `folio data`, not `folio data show`.
 
 
 @app.command()
@@ -43,13 +44,14 @@ def show(
     from pipeline.training.documents_of_step import spans_of_step
 
     checked = config_of(config, settings)
-    found = fingerprints(checked)
     if not has_corpus(checked):
         raise ConfigError(f"{config} has no corpus, so nothing is pretrained here.", remedy="Give corpus.sources.")
     store = Store.from_environment()
-    finished = store.finished("pretrain", found["pretrain"])
+    fingerprint = fingerprints(checked)["pretrain"]
+    finished = store.finished("pretrain", fingerprint)
+    # Which rank got a sample depends on how many there were; before the end only the config can tell.
     ranks = finished.counts_as(StageCounts).world_size if finished else num_ranks(checked.launch)
-    for span in spans_of_step(store.folder("pretrain", found["pretrain"]), step, ranks):
+    for span in spans_of_step(store.folder("pretrain", fingerprint), step, ranks):
         if rank is not None and span.rank != rank:
             continue
         shown = span.text if text else " ".join(span.text.split())[:SHOWN_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Commands that ask more than one run can answer."""
+"""Commands that ask questions beyond one run: ablate, lr-range and lecture."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import typer
 import yaml
 
 from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of
+from cli.tables import print_table
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import nodes_of
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.experiments.ablation.effects import Findings
+
+# The ladder's configs are those of the checkout that the command is called in: they are part of what it shows.
+CONFIGS = Path("configs")
 
 
 def add_to(app: typer.Typer) -> None:
     app.command()(ablate)
     app.command(name="lr-range")(lr_range)
+    app.command()(lecture)
 
 
 def ablate(
@@ -37,10 +41,10 @@ def ablate(
     ranks: RanksOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change one feature at a time; compare at matched parameters, tokens and time.
+    """Compare single changes of a config at matched tokens and time.
 
-    Trains every change and the baseline over the same seeds. Stopped and called again it goes on. Leaves ablation.md,
-    ablation.png and ablation.json.
+    Trains every change and the baseline, with matched parameters, over the same seeds. Stopped and called again it
+    goes on. Leaves ablation.md, ablation.png and ablation.json.
 
     Example: folio ablate configs/ablation.yaml --change model.activation=swiglu
     """
@@ -62,7 +66,8 @@ def ablate(
     if as_json:
         typer.echo(json.dumps(figures, indent=1))
         return
-    _print_table(found)
+    rows = ([cell.replace("*", "") for cell in page.row(finding)] for finding in found.changes)
+    print_table(page.HEAD, rows, [page.headline(found), page.baseline(found)])
     typer.echo(str(folder / "ablation.md"))
 
 
@@ -76,9 +81,10 @@ def lr_range(
     ranks: RanksOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find learning rates worth a grid, by one short training whose rate rises.
+    """Find learning rates worth a grid, in one short training.
 
-    The inputs of the stage must be finished. Nothing of the run changes; readings and picture go to the store.
+    Its rate rises from --low to --high. The inputs of the stage must be finished. Nothing of the run changes; readings
+    and picture go to the store.
 
     Example: folio lr-range configs/shakespeare-cpu.yaml --stage scratch
     """
@@ -87,14 +93,51 @@ def lr_range(
 
     checked = config_of(config, settings, ranks)
     if stage not in (node.name for node in nodes_of(checked) if node.stage.trains):
-        raise ConfigError(f"{stage!r} is no training stage of {config}.", remedy="Give pretrain, scratch or finetune.")
+        raise ConfigError(
+            f"{stage!r} is not a training stage of {config}.", remedy="Give pretrain, scratch or finetune."
+        )
     if not 0 < low < high:
-        raise ConfigError(f"--low {low:g} and --high {high:g} span no range.", remedy="Give 0 < low < high.")
+        raise ConfigError(f"--low {low:g} and --high {high:g} do not span a range.", remedy="Give 0 < low < high.")
     store = Store.from_environment()
-    found = suggestion.find_rates(checked, stage, store, low=low, high=high, steps=steps)
-    typer.echo(json.dumps(suggestion.as_json(found)) if as_json else suggestion.as_text(found, stage))
+    rates = suggestion.find_rates(checked, stage, store, low=low, high=high, steps=steps)
+    typer.echo(json.dumps(suggestion.as_json(rates)) if as_json else suggestion.as_text(rates, stage))
     if not as_json:
-        typer.echo(str(found.folder / "lr-range.png"))
+        typer.echo(str(rates.folder / "lr-range.png"))
+
+
+def lecture(
+    rung: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this rung; may be repeated.")] = None,
+    scaled_up: Annotated[
+        bool | None,
+        typer.Option(
+            help="The last rung, configs/lecture.yaml; by default with a GPU and all others.", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the page goes; default the store.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Climb the lecture's ladder of models; compare its losses.
+
+    Trains the rungs, from the bigram up, of configs/lecture/ on Tiny Shakespeare, by characters, one process per core.
+    Stopped and called again it goes on. Leaves lecture.md, lecture.png and lecture.json.
+
+    Example: folio lecture --rung bigram --rung one-head
+    """
+    from pipeline.experiments.ladder import lecture_experiment as experiment
+    from pipeline.experiments.ladder.page import HEAD, headline, row
+    from pipeline.graph.store import Store
+
+    store = Store.from_environment()
+    command = shlex.join(["folio", *sys.argv[1:]])
+    climb = experiment.run(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
+    page = experiment.write(climb, out or store.root / "lecture")
+    if as_json:
+        typer.echo(json.dumps(list(experiment.figures(climb)), indent=1))
+        return
+    print_table(HEAD, map(row, climb.results), [headline(climb.results)])
+    for name, difference in climb.differences.items():
+        typer.echo(f"{name}: {difference:.1e}")
+    typer.echo(str(page))
 
 
 def _with(changes: list[str] | None, config: Config) -> Config:
@@ -106,6 +149,7 @@ def _with(changes: list[str] | None, config: Config) -> Config:
 
 
 def _parsed(change: str) -> dict[str, Any]:
+    """The key and the value of "a.b=value", whose value is read as YAML, like a config's."""
     key, separator, text = change.partition("=")
     if not separator or "." not in key:
         raise ConfigError(
@@ -114,21 +158,4 @@ def _parsed(change: str) -> dict[str, Any]:
     try:
         return {key.strip(): yaml.safe_load(text)}
     except yaml.YAMLError:
-        return {key.strip(): text}
-
-
-def _print_table(found: Findings) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    from pipeline.experiments.ablation.page import HEAD, baseline, headline, row
-
-    table = Table(box=SIMPLE_HEAD)
-    for name in HEAD:
-        table.add_column(name, justify="left" if name == HEAD[0] else "right")
-    for one in found.changes:
-        table.add_row(*(cell.replace("*", "") for cell in row(one)))
-    console = Console(width=170, highlight=False, markup=False)
-    console.print(table)
-    console.print(headline(found), baseline(found), sep="\n", soft_wrap=True)
+        return {key.strip(): text}  # the config's schema refuses it, and names the key

@@ -1,6 +1,6 @@
-"""The program `folio`.
+"""The program `folio`: results on stdout, messages and progress on stderr, one exit code per class of error.
 
-Results go to stdout, talk and progress to stderr; nothing heavy is imported before a command runs.
+Nothing heavy is imported before a command runs, so that `folio --help` answers at once.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from types import FrameType
 
 import typer
 
-from cli import checkpoint, data, experiments, lecture, models, runs
+from cli import checkpoint, data, experiments, models, runs
 from pipeline.errors import FolioError, Interrupted, Preempted
 
 app = typer.Typer(
     name="folio",
     help="How much does pretraining help on this target? From raw text to a defensible answer.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    pretty_exceptions_enable=False,  # typer's own tracebacks print every local variable, tensors included
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,15 +27,16 @@ app = typer.Typer(
 runs.add_to(app)
 models.add_to(app)
 experiments.add_to(app)
-lecture.add_to(app)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:
     """Run the program; every refusal is one line and the exit code of its kind."""
+    # Schedulers send SIGTERM, which Python does not turn into an exception by itself.
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    # Not an option of typer's: it may stand anywhere in the line, before or after the command.
     debug = "--debug" in sys.argv
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
@@ -48,8 +49,8 @@ def main() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     """Leave at once: finished stages are kept. Training has its own handler, which saves first."""
-    kind = Interrupted if number == signal.SIGINT else Preempted
-    raise kind(
+    error_class = Interrupted if number == signal.SIGINT else Preempted
+    raise error_class(
         f"Stopped by {signal.Signals(number).name}; finished stages are kept.", remedy="The same command goes on."
     )
 

@@ -11,7 +11,7 @@ import typer
 def add_to(app: typer.Typer) -> None:
     for command in (sample, export):
         app.command()(command)
-    app.command(name="import")(import_)
+    app.command(name="import")(import_)  # `import` is a keyword of Python
 
 
 def sample(
@@ -27,12 +27,11 @@ def sample(
 
     Example: folio sample artifacts/finetune-0123456789ab --prompt "ROMEO:"
     """
-    import torch
-
+    from pipeline.runtime.precision import default_device
     from pipeline.saved_models.continue_text import continued
     from pipeline.saved_models.saved_model import open_model
 
-    model, tokenizer = open_model(checkpoint, "cuda" if torch.cuda.is_available() else "cpu")
+    model, tokenizer = open_model(checkpoint, default_device().type)
     choices = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     typer.echo(continued(model, tokenizer, prompt, tokens, seed=seed, **choices))
 
@@ -53,8 +52,8 @@ def export(
     from pipeline.runtime.files import environment_faults
 
     with environment_faults(folder, remedy="Give a DIR that can be written."):
-        made = write(checkpoint, folder, text)
-    typer.echo(f"{made.parity.table()}\n{folder}: {made.architecture}")
+        exported = write(checkpoint, folder, text)
+    typer.echo(f"{exported.parity.table()}\n{folder}: {exported.architecture}")
 
 
 def import_(

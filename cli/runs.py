@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.arguments import AsJson, ConfigPath, HostfileOption, RanksOption, SetOptions, config_of
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, LaunchSection
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.stages import NAMES, STAGES
 
 if TYPE_CHECKING:
     from pipeline.graph.runner import Selection
     from pipeline.graph.store import Store
-    from pipeline.graph.work import Artifact
+    from pipeline.graph.work import Artifact, RankPool
 
-StageName = Annotated[str | None, typer.Option(metavar="STAGE", help=f"One of {', '.join(NAMES)}.")]
+# Here and not beside the stages: what a command says of itself is the program's business, and must fit its help.
 SUMMARIES = {
     "target": "Get the target text and split it.",
     "corpus": "Stream, clean, deduplicate and decontaminate the corpus.",
@@ -57,7 +56,7 @@ def run(
     Example: folio run configs/demo.yaml --until shards
     """
     checked = config_of(config, settings, ranks, hostfile)
-    _run(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
+    _finish_stages(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
 
 
 def plan(
@@ -82,8 +81,8 @@ def plan(
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
     num = num_ranks(checked.launch)
     refuse_impossible(checked, unfinished(checked, store, Selection()), num)
-    made = planning.plan(checked, store, num)
-    typer.echo(json.dumps(made.as_json(), indent=1) if as_json else made.as_text())
+    run_plan = planning.plan(checked, store, num)
+    typer.echo(json.dumps(run_plan.as_json(), indent=1) if as_json else run_plan.as_text())
 
 
 def status(config: ConfigPath, settings: SetOptions = None, as_json: AsJson = False) -> None:
@@ -91,12 +90,11 @@ def status(config: ConfigPath, settings: SetOptions = None, as_json: AsJson = Fa
 
     Example: folio status configs/demo.yaml
     """
-    from pipeline.graph import status as states
+    from pipeline.graph.status import as_text, states
     from pipeline.graph.store import Store
 
-    found = states.states(config_of(config, settings), Store.from_environment())
-    lines = json.dumps([state.as_json() for state in found], indent=1) if as_json else states.as_text(found)
-    typer.echo(lines)
+    stages = states(config_of(config, settings), Store.from_environment())
+    typer.echo(json.dumps([stage.as_json() for stage in stages], indent=1) if as_json else as_text(stages))
 
 
 def verify(
@@ -116,58 +114,70 @@ def verify(
     damaged, artifacts = [], finished(config_of(config, settings), Store.from_environment())
     width = max(map(len, artifacts), default=0)
     for name, artifact in artifacts.items():
-        found = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
-        damaged += [f"{artifact.folder}/{what}" for what in found]
+        faults = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
+        damaged += [f"{artifact.folder}/{fault}" for fault in faults]
         files = counted(len(artifact.manifest.files), "file")
-        typer.echo(f"{name:>{width}}  {'DAMAGED' if found else 'ok'}  {files}  {artifact.folder}")
+        typer.echo(f"{name:>{width}}  {'DAMAGED' if faults else 'ok'}  {files}  {artifact.folder}")
     if damaged:
         raise DataError("; ".join(damaged) + ".", remedy="Delete the damaged folder and run its stage again.")
     if not artifacts:
-        raise DataError(f"No stage of {config} is finished.", remedy="`folio run` does the whole chain.")
+        raise DataError(f"No stage of {config} is finished.", remedy="`folio run CONFIG` does the whole chain.")
 
 
 def _stage_command(name: str) -> Any:
+    """The command that does one stage. Its signature is what typer reads the options from."""
+
     def command(
         config: ConfigPath, settings: SetOptions = None, ranks: RanksOption = None, hostfile: HostfileOption = None
     ) -> None:
-        _run(config_of(config, settings, ranks, hostfile), name, name)
+        _finish_stages(config_of(config, settings, ranks, hostfile), name, name)
 
     return command
 
 
 def _stage_help(name: str) -> str:
-    return f"{SUMMARIES[name]} Its inputs must be finished.\n\nExample: folio {name} configs/demo.yaml"
+    # A line of its own: typer fills paragraphs, and the summary must stand whole in the first line.
+    return f"{SUMMARIES[name]}\n\nIts inputs must be finished.\n\nExample: folio {name} configs/demo.yaml"
 
 
-def _run(config: Config, first: str, last: str) -> None:
-    from pipeline.distributed.world import in_external_world
-    from pipeline.graph import runner
+def _finish_stages(config: Config, first: str, last: str) -> None:
+    """Do what is unfinished from stage `first` to stage `last`, and name the result on stdout."""
+    from pipeline.graph.runner import Selection
     from pipeline.graph.store import Store
 
-    chain = partial(_chain, config, Store.from_environment(), runner.Selection(first, last))
-    artifacts = _together(config, chain) if in_external_world() else chain()
-    if artifacts and last in artifacts:
+    with _ranks_of_launcher(config.launch) as ranks:
+        artifacts = _run_if_possible(config, Store.from_environment(), Selection(first, last), ranks)
+    # Nothing to name: a run without a corpus has no stage pretrain, for example.
+    if last in artifacts:
         typer.echo(_result(artifacts[last].folder, last))
 
 
-def _chain(config: Config, store: Store, selection: Selection) -> dict[str, Artifact]:
-    """Do the selected stages, after what their settings alone rule out was refused."""
-    from pipeline.graph import runner
+def _ranks_of_launcher(launch: LaunchSection) -> AbstractContextManager[RankPool | None]:
+    """The ranks that torchrun, deepspeed or srun started, if they did; None if training starts its own.
 
-    ahead = runner.unfinished(config, store, selection)
+    Only rank 0 enters the block: the other processes wait in here for its training jobs, and end with it.
+    """
+    from pipeline.distributed.world import in_external_world
+
+    if not in_external_world():
+        return nullcontext()
+    from pipeline.distributed.external_launcher import external_ranks
+
+    return external_ranks(launch)
+
+
+def _run_if_possible(config: Config, store: Store, selection: Selection, ranks: RankPool | None) -> dict[str, Artifact]:
+    """Run the selected stages, after what their settings alone rule out was refused."""
+    from pipeline.graph.runner import run_nodes, unfinished
+
+    ahead = unfinished(config, store, selection)
+    # Before the first stage, not before training: hours of building a corpus may lie in between.
     if any(stage.trains for stage in ahead):
         from pipeline.distributed.launch import num_ranks
         from pipeline.training.preflight import refuse_impossible
 
         refuse_impossible(config, ahead, num_ranks(config.launch))
-    return runner.run_nodes(config, store, selection)
-
-
-def _together(config: Config, chain: Callable[[], dict[str, Artifact]]) -> dict[str, Artifact]:
-    """Rank 0 does the chain; the other ranks that torchrun, deepspeed or srun started join it where it trains."""
-    from pipeline.distributed.external_launcher import together
-
-    return together(config.launch, chain)
+    return run_nodes(config, store, selection, ranks)
 
 
 def _result(folder: Path, stage: str) -> str:
@@ -177,5 +187,5 @@ def _result(folder: Path, stage: str) -> str:
 
 def _known(stage: str) -> str:
     if stage not in NAMES:
-        raise ConfigError(f"{stage!r} is no stage.", remedy=f"Stages are {', '.join(NAMES)}.")
+        raise ConfigError(f"{stage!r} is not a stage.", remedy=f"Stages are {', '.join(NAMES)}.")
     return stage
