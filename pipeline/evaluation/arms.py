@@ -1,43 +1,15 @@
-"""What the training stages left behind for the comparison: trials, chosen learning rates, curves."""
+"""What the training stages left behind for the comparison: an arm's trials, its chosen learning rate, its grid."""
 
 from __future__ import annotations
 
-import json
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import DataError
+from pipeline.graph.stage_counts import ArmCounts, TrialSummary
 from pipeline.graph.work import Artifact
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One training of an arm: its learning rate, its seed, where it was best, and its curve over steps.
-
-    `curve` holds {step, train_nats_per_token, selection_nats_per_token} per evaluation.
-    """
-
-    folder: Path
-    learning_rate: float
-    seed: int
-    steps: int
-    best_step: int
-    best_selection_nats_per_token: float
-    curve: tuple[dict[str, Any], ...]
-
-    @property
-    def best(self) -> Path:
-        return self.folder / "best.safetensors"
-
-    @property
-    def last(self) -> Path:
-        return self.folder / "last.safetensors"
-
-    @property
-    def scorable(self) -> bool:
-        return self.best.exists() and self.last.exists()
+from pipeline.saved_models.model_files import SHAPE
+from pipeline.saved_models.trial_record import SavedTrial, saved_trials
 
 
 @dataclass(frozen=True)
@@ -47,54 +19,67 @@ class TrainedArm:
     name: str
     model_json: Path
     learning_rate: float
-    grid: tuple[dict[str, Any], ...]
-    trials: tuple[TrialRecord, ...]
-    diverged_seeds: tuple[int, ...] = ()  # left nothing to score
+    grid: tuple[TrialSummary, ...]
+    trials: tuple[SavedTrial, ...]
+    diverged_seeds: tuple[int, ...] = ()  # their trainings left no weights to score
 
-    def description(self) -> dict[str, Any]:
-        """The report's fields about how the arm was trained; steps are those of the median seed."""
-        return {
-            "learning_rate": self.learning_rate,
-            "steps": statistics.median_low(trial.steps for trial in self.trials),
-            "best_step": statistics.median_low(trial.best_step for trial in self.trials),
-            "seeds": [trial.seed for trial in self.trials],
-            "steps_per_seed": [trial.steps for trial in self.trials],
-            "best_step_per_seed": [trial.best_step for trial in self.trials],
-            "grid": list(self.grid),
-        }
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its trials, ascending."""
+        return tuple(trial.record.seed for trial in self.trials)
+
+    @property
+    def steps_per_seed(self) -> tuple[int, ...]:
+        """Steps that each trial took; patience may have ended it before the planned number."""
+        return tuple(trial.record.steps for trial in self.trials)
+
+    @property
+    def best_step_per_seed(self) -> tuple[int, ...]:
+        """The step of each trial with the lowest loss on the selection split, whose weights are scored."""
+        return tuple(_best_step(trial) for trial in self.trials)
+
+    @property
+    def best_weights(self) -> tuple[Path, ...]:
+        """Weights of each trial's best step."""
+        return tuple(trial.best for trial in self.trials)
+
+    @property
+    def last_weights(self) -> tuple[Path, ...]:
+        """Weights of each trial's last step."""
+        return tuple(trial.last for trial in self.trials)
 
 
 def read_arm(artifact: Artifact) -> TrainedArm:
-    """The arm of a finished scratch or finetune artifact. Raises DataError if it left no weights."""
-    counts = artifact.manifest.counts
-    trials = [read_trial(path) for path in sorted(artifact.folder.glob("trials/*/trial.json"))]
-    chosen = sorted((trial for trial in trials if trial.learning_rate == counts["learning_rate"]), key=_seed)
-    if not any(trial.scorable for trial in chosen):
+    """The arm of a finished scratch or finetune artifact.
+
+    Raises DataError if the artifact is damaged or holds no weights of the chosen learning rate.
+    """
+    counts = artifact.counts_as(ArmCounts)
+    trials = saved_trials(artifact.folder)
+    # Exact comparison: both numbers are the same float of the config, written by the same stage.
+    chosen = sorted((trial for trial in trials if trial.record.learning_rate == counts.learning_rate), key=_seed)
+    # A seed that diverged before its first evaluation has a trial.json and no weights.
+    scorable = tuple(trial for trial in chosen if trial.scorable)
+    if not scorable:
         raise DataError(
-            f"{artifact.folder} has no weights of the chosen learning rate {counts['learning_rate']:g}.",
+            f"{artifact.folder} has no weights of the chosen learning rate {counts.learning_rate:g}.",
             remedy=f"Delete that folder and run stage {artifact.stage} again.",
         )
     return TrainedArm(
         name=artifact.stage,
-        model_json=artifact.folder / "model.json",
-        learning_rate=counts["learning_rate"],
-        grid=tuple(counts["grid"]),
-        trials=tuple(trial for trial in chosen if trial.scorable),
-        diverged_seeds=tuple(trial.seed for trial in chosen if not trial.scorable),
+        model_json=artifact.folder / SHAPE,
+        learning_rate=counts.learning_rate,
+        grid=counts.grid,
+        trials=scorable,
+        diverged_seeds=tuple(trial.record.seed for trial in chosen if not trial.scorable),
     )
 
 
-def _seed(trial: TrialRecord) -> int:
-    return trial.seed
+def _seed(trial: SavedTrial) -> int:
+    return trial.record.seed
 
 
-def read_trial(path: Path) -> TrialRecord:
-    """The trial described by a trial.json. Raises DataError if it is damaged."""
-    try:
-        record = json.loads(path.read_bytes())
-        fields = {name: record[name] for name in TrialRecord.__dataclass_fields__ if name != "folder"}
-    except (ValueError, KeyError) as error:
-        raise DataError(
-            f"{path} is damaged ({error}).", remedy=f"Delete {path.parents[2]} and run its stage again."
-        ) from None
-    return TrialRecord(folder=path.parent, **{**fields, "curve": tuple(fields["curve"])})
+def _best_step(trial: SavedTrial) -> int:
+    step = trial.record.best_step
+    assert step is not None, "weights of a best step are only written after an evaluation with a finite loss"
+    return step

@@ -4,83 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from gpt.model import GPT
-from pipeline.evaluation.intervals import Losses, documents_loss, gap
+from pipeline.evaluation.intervals import DocumentLosses, Estimate, Losses, documents_loss, gap
 from pipeline.evaluation.scoring import score_windows
+from pipeline.graph.stage_counts import PretrainCounts
 from pipeline.graph.work import Artifact
+from pipeline.saved_models.model_files import SHAPE, WEIGHTS
 from pipeline.saved_models.weights import load_model
-from pipeline.tokens.batches import Batches, Mixture, corpus_mixture
+from pipeline.tokens.batches import Batches, corpus_mixture
 from pipeline.tokens.shard import DocumentSpan
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Windows of a mixture: tokens (windows, context + 1) int64, and the document that fills most of each."""
+class GapSide:
+    """The loss on one side of the gap, in nats per token, and how many documents its windows come from."""
 
-    tokens: np.ndarray
-    documents: tuple[str, ...]
+    loss: Estimate
+    num_documents: int
 
 
-def pretraining_gap(
+@dataclass(frozen=True)
+class MemorizationGap:
+    """Losses on as many windows of trained and of unseen documents; `gap` is validation minus train, nats per token."""
+
+    num_windows: int  # on each side
+    train: GapSide
+    validation: GapSide
+    gap: Estimate
+
+
+def memorization_gap(
     pretrain: Artifact, shards: Artifact, tokenizer_sha256: str, device: torch.device, *, resamples: int
-) -> dict[str, Any] | None:
-    """The report's `pretrain` section: losses on both sides, their gap and its interval, in nats per token.
+) -> MemorizationGap | None:
+    """How much lower the pretrained model's loss is on what it was trained on; None for fewer than two windows a side.
 
-    The trained side is the first samples of the data order, so they were seen for certain; the other side is as many
-    samples of the same mixture of sources, drawn from documents that were split off before training. None if there are
-    not two windows on each side.
+    The train side is the first samples of the data order, so they were seen for certain; the validation side is as
+    many samples of the same mixture of sources, drawn from documents that were split off before training.
     """
-    model = load_model(pretrain.folder / "model.safetensors", pretrain.folder / "model.json", device)
-    settings, counts = pretrain.manifest.config["pretrain"], pretrain.manifest.counts
-    context, weights = model.shape.context, pretrain.manifest.config["weights"]
-    mixtures = [
+    model = load_model(pretrain.folder / WEIGHTS, pretrain.folder / SHAPE, device)
+    section, weights = pretrain.manifest.config["pretrain"], pretrain.manifest.config["weights"]
+    context, seed = model.shape.context, section["seed"]
+    train, validation = (
         corpus_mixture(shards.folder, split, weights, context=context, tokenizer_sha256=tokenizer_sha256)
         for split in ("train", "validation")
-    ]
-    most = settings["evaluate_tokens"], counts["tokens"]
-    num_windows = min(*(tokens // context for tokens in most), *(mixture.num_samples for mixture in mixtures))
+    )
+    most_tokens = min(section["evaluate_tokens"], pretrain.counts_as(PretrainCounts).tokens)
+    num_windows = min(most_tokens // context, train.num_samples, validation.num_samples)
     if num_windows < 2:
         return None
-    batch_samples = settings["batch_tokens"] // context
-    sides = [_first_samples(mixture, num_windows, batch_samples, settings["seed"]) for mixture in mixtures]
-    losses = [_losses(model, side, device) for side in sides]
-    train, validation = (
-        documents_loss(one, side.documents, resamples=resamples, seed=settings["seed"])
-        for one, side in zip(losses, sides, strict=True)
+    # Samples are taken batch by batch, as training took them: its first batches, and so samples that it has seen.
+    batch_samples = min(section["batch_tokens"] // context, num_windows)
+    seen, unseen = (
+        _scored(model, Batches(mixture, batch_samples=batch_samples, seed=seed), num_windows, device)
+        for mixture in (train, validation)
     )
-    estimate = gap(losses[0], losses[1], [side.documents for side in sides], resamples=resamples, seed=settings["seed"])
-    return {
-        "tokens": counts["tokens"],
-        "steps": counts["tokens"] // settings["batch_tokens"],
-        "train_nats_per_token": train.mean,
-        "train_nats_per_token_ci95": [train.low, train.high],
-        "val_nats_per_token": validation.mean,
-        "val_nats_per_token_ci95": [validation.low, validation.high],
-        "gap": estimate.mean,
-        "gap_ci95": [estimate.low, estimate.high],
-        "windows": num_windows,
-        "train_documents": len(set(sides[0].documents)),
-        "validation_documents": len(set(sides[1].documents)),
-    }
+    return MemorizationGap(
+        num_windows=num_windows,
+        train=_side(seen, resamples, seed),
+        validation=_side(unseen, resamples, seed),
+        gap=gap(seen, unseen, resamples=resamples, seed=seed),
+    )
 
 
-def _first_samples(mixture: Mixture, num_windows: int, batch_samples: int, seed: int) -> Sampled:
-    batches = Batches(mixture, batch_samples=min(batch_samples, num_windows), seed=seed)
+def _side(scored: DocumentLosses, resamples: int, seed: int) -> GapSide:
+    return GapSide(documents_loss(scored, resamples=resamples, seed=seed), len(set(scored.documents)))
+
+
+def _scored(model: GPT, batches: Batches, num_windows: int, device: torch.device) -> DocumentLosses:
+    """The losses of the first samples of these batches, each window with the document that fills most of it."""
     steps = range(-(-num_windows // batches.batch_samples))
     samples = [sample for step in steps for sample in batches.samples_of_step(step)][:num_windows]
-    tokens = np.stack([mixture.tokens(sample) for sample in samples]).astype(np.int64)
-    return Sampled(tokens, tuple(_main_document(mixture.documents(sample)) for sample in samples))
+    windows = np.stack([batches.mixture.tokens(sample) for sample in samples]).astype(
+        np.int64
+    )  # (windows, context + 1)
+    nats, tokens = score_windows(model, windows[:, :-1], windows[:, 1:], device)
+    # A window may run over the end of a document: its loss counts for the one that it shows most of.
+    documents = tuple(_main_document(batches.mixture.documents(sample)) for sample in samples)
+    return DocumentLosses(Losses(nats[None], tokens), documents)
 
 
 def _main_document(spans: Sequence[DocumentSpan]) -> str:
     return max(spans, key=lambda span: span.last - span.first).document
-
-
-def _losses(model: GPT, side: Sampled, device: torch.device) -> Losses:
-    nats, tokens = score_windows(model, side.tokens[:, :-1], side.tokens[:, 1:], device)
-    return Losses(nats[None], tokens)

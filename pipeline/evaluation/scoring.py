@@ -19,16 +19,20 @@ from pipeline.runtime.progress import Progress
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.scoring_windows import ScoringWindows
 
-MAX_LOGITS = 1 << 24  # of one forward: 64 MB in float32
+MAX_LOGITS = 1 << 24  # in one forward: 64 MB in float32
 
 
 def score_windows(
     model: GPT, inputs: NDArray[np.int64], targets: NDArray[np.int64], device: torch.device | str
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Nats lost in each window, (windows,) float64, and the tokens counted there, (windows,) int64."""
+    """The loss of each window in nats, (windows,) float64, and its counted tokens, (windows,) int64.
+
+    `inputs` and `targets` are (windows, context) int64; targets that are IGNORED count nothing.
+    """
+    # Logits take by far the most memory, so their number decides how many windows go through one forward.
     micro_batch = max(1, MAX_LOGITS // (inputs.shape[1] * model.shape.vocab_size))
-    pieces = range(0, len(inputs), micro_batch)
-    nats = [_nats(model, inputs[i : i + micro_batch], targets[i : i + micro_batch], device) for i in pieces]
+    starts = range(0, len(inputs), micro_batch)
+    nats = [_nats(model, inputs[i : i + micro_batch], targets[i : i + micro_batch], device) for i in starts]
     return np.concatenate(nats), (targets != IGNORED).sum(axis=1)
 
 
@@ -48,7 +52,7 @@ class ArmWeights:
 
 @dataclass(frozen=True)
 class ArmScores:
-    """What one arm lost at its best and at its last step."""
+    """The losses of one arm with its weights of the best and of the last step."""
 
     best: Losses
     last: Losses
@@ -61,15 +65,15 @@ class ArmScores:
 def score_files(
     files: Mapping[Path, Path], windows: ScoringWindows, device: torch.device, progress: Progress
 ) -> dict[Path, Losses]:
-    """What each file of weights loses on the windows, as one seed; `files` maps it to the shape of its model."""
-    found = {}
+    """The losses of each file of weights on the windows, as one seed; `files` maps it to the shape of its model."""
+    losses = {}
     with progress.task("scoring the validation text", windows.num_tokens * len(files), "tokens") as task:
         for file, model_json in files.items():
             model = load_model(file, model_json, device)
             nats, counts = score_windows(model, windows.inputs, windows.targets, device)
-            found[file] = Losses(nats[None], counts)
+            losses[file] = Losses(nats[None], counts)
             task.advance(windows.num_tokens)
-    return found
+    return losses
 
 
 def stacked(losses: Mapping[Path, Losses], files: Sequence[Path]) -> Losses:
@@ -80,7 +84,10 @@ def stacked(losses: Mapping[Path, Losses], files: Sequence[Path]) -> Losses:
 
 @contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Sums in torch depend on the number of threads; with this one the same weights give the same digits again."""
+    """Set torch's number of threads inside the block, and put it back after.
+
+    Sums in torch depend on that number: with a fixed one the same weights give the same digits again.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -97,7 +104,10 @@ def _nats(
 
 
 def nats_of_windows(logits: Tensor, targets: Tensor) -> NDArray[np.float64]:
-    """Nats lost in each window, (B,), of logits (B, T, V) and targets (B, T): float32 per token, summed in float64."""
+    """The loss of each window in nats, (B,) float64, from logits (B, T, V) and targets (B, T).
+
+    Float32 per token, whatever the logits are; summed in float64.
+    """
     losses = F.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     ).view_as(targets)

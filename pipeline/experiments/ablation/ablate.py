@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 
 from pipeline.config.schema import Config
 from pipeline.evaluation.arms import read_arm
+from pipeline.evaluation.bits_per_byte import bits_per_byte
 from pipeline.evaluation.intervals import Losses
 from pipeline.evaluation.scoring import fixed_threads, score_windows
 from pipeline.experiments.ablation.changed_configs import ChangedConfig, changed_configs
@@ -169,7 +169,7 @@ class _Text:
         windows = ScoringWindows.of_shard(path, tokenizer_sha256=tokenizer.sha256, context=context, stride=None)
         text = shards.manifest.counts["target_selection"]
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(windows, text["tokens"] / text["bytes"] / math.log(2), device)
+        return cls(windows, bits_per_byte(text["tokens"], text["bytes"]), device)
 
     def scored(self, artifacts: Sequence[Artifact], stage: str) -> Trained:
         scores = []

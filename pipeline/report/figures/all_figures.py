@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.evaluation.arms import TrainedArm, TrialRecord
-from pipeline.graph.work import Artifact
+from pipeline.evaluation.arms import TrainedArm
+from pipeline.evaluation.bits_per_byte import bits_per_byte
+from pipeline.graph.stage_counts import ShardsCounts
 from pipeline.report.figures import drawing
 from pipeline.report.figures.forest import comparison
-from pipeline.report.figures.loss_curves import gain_curve, learning_curves, pretraining, size_curve
-from pipeline.report.page.wording import headline
+from pipeline.report.figures.loss_curves import SeedCurve, learning_curves, pretraining
+from pipeline.report.figures.scaling_curves import gain_curve, size_curve
+from pipeline.report.finished_run import FinishedRun
+from pipeline.report.report_json import Report
+from pipeline.report.wording import headline
+from pipeline.saved_models.model_files import METRICS
+
+Points = list[tuple[float, float]]  # (tokens, nats per token)
 
 
 class Drawing(NamedTuple):
@@ -23,50 +30,50 @@ class Drawing(NamedTuple):
     description: str
 
 
-def drawings(
-    report: Mapping[str, Any], arms: Sequence[TrainedArm], inputs: Mapping[str, Artifact]
-) -> dict[str, Drawing]:
-    """The report's figures by name."""
-    bits = _bits_per_byte(inputs["shards"].manifest.counts["target_selection"])
-    curves = {arm.name: [_curve(trial, bits) for trial in arm.trials] for arm in arms}
-    best = {name: values["val_bits_per_byte"]["per_seed"] for name, values in report["arms"].items()}
-    found = {
-        "comparison": Drawing(lambda inches: comparison(report, inches), str(headline(report))),
-        "curves": Drawing(lambda inches: learning_curves(curves, best, inches), "Selection loss over steps."),
+def drawings(report: Report, run: FinishedRun) -> dict[str, Drawing]:
+    """The report's figures by name; a section that the report has not is no figure."""
+    scratch = report.arms.scratch.val_bits_per_byte
+    figures = {
+        "comparison": Drawing(partial(comparison, report), str(headline(report))),
+        "curves": Drawing(_learning_curves(report, run), "Selection loss over steps."),
     }
-    if report["curve"]:
-        what = "Validation loss over pretraining tokens, before and after finetuning."
-        found["gain_curve"] = Drawing(lambda inches: gain_curve(report, inches), what)
-    if report["sizes"]:
-        what = "Validation loss over model size, from scratch, pretrained only and finetuned."
-        found["size_curve"] = Drawing(lambda inches: size_curve(report, inches), what)
-    if report["pretrain"]:
-        train, validation = _pretraining(inputs["pretrain"].folder / "metrics.jsonl")
-        found["pretraining"] = Drawing(
-            lambda inches: pretraining(train, validation, report["pretrain"], inches),
-            "Pretraining loss over tokens seen, on training batches and on held-out documents.",
-        )
-    return found
+    if report.curve:
+        description = "Validation loss over pretraining tokens, before and after finetuning."
+        figures["gain_curve"] = Drawing(partial(gain_curve, report.curve, scratch), description)
+    if report.sizes:
+        description = "Validation loss over model size, from scratch, pretrained only and finetuned."
+        figures["size_curve"] = Drawing(partial(size_curve, report.sizes), description)
+    if report.pretrain:
+        train, validation = _pretraining_points(run.artifacts["pretrain"].folder / METRICS)
+        description = "Pretraining loss over tokens seen, on training batches and on held-out documents."
+        figures["pretraining"] = Drawing(partial(pretraining, train, validation, report.pretrain), description)
+    return figures
 
 
-def _bits_per_byte(text: Mapping[str, int]) -> float:
-    """What one nat per token is in bits per byte of a text."""
-    return text["tokens"] / text["bytes"] / math.log(2)
+def _learning_curves(report: Report, run: FinishedRun) -> drawing.Draw:
+    # Training logs nats per token of the selection text; its bytes turn them into the unit of the other figures.
+    selection = run.artifacts["shards"].counts_as(ShardsCounts).target_selection
+    curves = {arm.name: _curves(arm, bits_per_byte(selection.tokens, selection.bytes)) for arm in run.arms}
+    best = {name: arm.val_bits_per_byte.per_seed for name, arm in report.arms.by_name().items()}
+    return partial(learning_curves, curves, best)
 
 
-def _curve(trial: TrialRecord, bits: float) -> dict[str, Any]:
-    points = [point for point in trial.curve if point["selection_nats_per_token"] is not None]
-    steps = [point["step"] for point in points]
-    return {
-        "seed": trial.seed,
-        "steps": steps,
-        "bits_per_byte": [point["selection_nats_per_token"] * bits for point in points],
-        "best": steps.index(trial.best_step),
-    }
+def _curves(arm: TrainedArm, bits: float) -> Sequence[SeedCurve]:
+    """One curve per seed; `bits` is what one nat per token is in bits per byte."""
+    curves = []
+    for trial, best_step in zip(arm.trials, arm.best_step_per_seed, strict=True):
+        losses = {
+            point.step: point.selection_nats_per_token * bits
+            for point in trial.record.curve
+            if point.selection_nats_per_token is not None
+        }
+        steps = tuple(losses)
+        curves.append(SeedCurve(trial.record.seed, steps, tuple(losses.values()), steps.index(best_step)))
+    return curves
 
 
-def _pretraining(metrics: Path) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """(tokens, nats per token) of the training batches and of the evaluations."""
+def _pretraining_points(metrics: Path) -> tuple[Points, Points]:
+    """The losses of the training batches and of the evaluations."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     train, validation = (
         [(line["tokens"], line[name]) for line in lines if line.get(name) is not None]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+
+from pipeline.report.report_json import Report
 
 TORCH_WHEELS = "https://download.pytorch.org/whl"  # builds such as 2.13.0+cpu are there and not on the package index
 
 
-def reproduction(report: Mapping[str, Any]) -> str:
+def reproduction(report: Report) -> str:
     """A line for each step: check out, install the same versions, name the data, run with the same ranks."""
-    provenance = report["provenance"]
-    ranks = max(cost["ranks"] for cost in report["cost"].values())
+    provenance = report.provenance
+    ranks = max(cost.ranks for cost in report.cost.values())
     commands = [
-        f"git checkout {provenance['git_commit'].removesuffix('-dirty')}",
+        f"git checkout {provenance.git_commit.removesuffix('-dirty')}",
         "python -m venv .venv && . .venv/bin/activate",
-        _install(provenance["versions"]),
-        f"folio run configs/{report['run']}.yaml --ranks {ranks}",
+        _install(provenance.versions),
+        f"folio run configs/{report.run}.yaml --ranks {ranks}",
     ]
-    if "${FOLIO_DATA}" in json.dumps(provenance["config"]):
+    if "${FOLIO_DATA}" in json.dumps(provenance.config):
         commands.insert(-1, "export FOLIO_DATA=/path/to/data   # the folder that the config's paths start from")
     return "\n".join(commands)
 

@@ -1,50 +1,33 @@
-"""The leak ablation: what the gain would have been with the validation text left in the corpus."""
+"""Section `leak`: what the gain would have been with the validation text left in the corpus."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-from pipeline.evaluation.arms import read_arm
-from pipeline.evaluation.bits_per_byte import BitsPerByte, as_json
-from pipeline.evaluation.intervals import Losses
 from pipeline.evaluation.scoring import stacked
-from pipeline.graph.work import Artifact
-
-Inputs = Mapping[str, Artifact]
-
-
-def leak_files(inputs: Inputs) -> dict[Path, Path]:
-    """Weights of the leak ablation to score -> shape of their model; none without one."""
-    if "leak.finetune" not in inputs:
-        return {}
-    arm, pretrained = read_arm(inputs["leak.finetune"]), inputs["leak.pretrain"].folder
-    files = {trial.best: arm.model_json for trial in arm.trials}
-    return {**files, pretrained / "model.safetensors": pretrained / "model.json"}
+from pipeline.graph.stage_counts import CorpusCounts, ShardsCounts
+from pipeline.report.finished_run import FinishedRun
+from pipeline.report.report_records import ReportedDifference, ReportedMean
+from pipeline.report.run_scores import RunScores
+from pipeline.report.section_records import ReportedLeak
 
 
-def leak_section(
-    inputs: Inputs, losses: Mapping[Path, Losses], scratch: Losses, finetune: Losses, bits: BitsPerByte
-) -> dict[str, Any] | None:
-    """The report's `leak`, in bits per byte; None without a leak ablation.
+def leak_section(run: FinishedRun, scores: RunScores) -> ReportedLeak | None:
+    """The leak ablation in bits per byte; None without one.
 
-    `memory` is how much lower the finetuned loss would have been, paired by window: what looks like gain and is not.
+    `memory` is how much lower the finetuned loss would have been, paired by window: it looks like gain and is not.
     """
-    if "leak.finetune" not in inputs:
+    if run.leak is None:
         return None
-    arm = read_arm(inputs["leak.finetune"])
-    leaky = stacked(losses, [trial.best for trial in arm.trials])
-    memory = bits.saved(finetune, leaky)
-    contamination = inputs["corpus"].manifest.counts["contamination"]
-    return {
-        "documents_left_in": contamination["documents_removed"],
-        "bytes_left_in": contamination["bytes_removed"],
-        "val_ngrams_total": contamination["val_ngrams_total"],
-        "val_ngrams_left_in_shards": inputs["leak.shards"].manifest.counts["val_ngrams_left_in_shards"],
-        "learning_rate": arm.learning_rate,
-        "zero_shot": as_json(bits.loss(losses[inputs["leak.pretrain"].folder / "model.safetensors"])),
-        "finetune": as_json(bits.loss(leaky)),
-        "gain": as_json(bits.saved(scratch, leaky)),
-        "memory": {**as_json(memory), "p_value": memory.p_value},
-    }
+    leaky, bits = stacked(scores.files, run.leak.finetune.best_weights), scores.bits
+    removed = run.artifacts["corpus"].counts_as(CorpusCounts).contamination
+    left_in_shards = run.by_name["leak.shards"].counts_as(ShardsCounts).val_ngrams_left_in_shards
+    return ReportedLeak(
+        documents_left_in=removed.documents_removed,
+        bytes_left_in=removed.bytes_removed,
+        val_ngrams_total=removed.val_ngrams_total,
+        val_ngrams_left_in_shards=left_in_shards,
+        learning_rate=run.leak.finetune.learning_rate,
+        zero_shot=ReportedMean.of(bits.loss(scores.files[run.leak.pretrained])),
+        finetune=ReportedMean.of(bits.loss(leaky)),
+        gain=ReportedMean.of(bits.gain(scores.scratch, leaky)),
+        memory=ReportedDifference.of(bits.gain(scores.finetune, leaky)),
+    )

@@ -1,0 +1,288 @@
+"""The records that `report.json` is made of, in format 1. Names and order of their fields are the file's own.
+
+Format 1 is a public contract: no field is renamed, removed or moved. A new one is named in `came_later`, so that
+reports written before it stay valid. A loss is in the unit that its field's name ends with, and in bits per byte where
+it says none; a gain likewise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.report.report_records import (
+    Interval,
+    OrLeftOut,
+    ReportedDifference,
+    ReportedLoss,
+    ReportedMean,
+    ReportRecord,
+    came_later,
+)
+
+
+class ReportedTarget(ReportRecord):
+    """The target text: its three splits in characters, and the validation split in bytes and in scored tokens."""
+
+    name: str
+    sha256: str
+    origin: str
+    characters: int
+    train_characters: int
+    selection_characters: int
+    validation_characters: int
+    val_bytes: int
+    val_tokens: int
+
+
+class ReportedTrial(ReportRecord):
+    """One learning rate of an arm's grid, tried on the first seed; no best step if no evaluation gave a finite loss."""
+
+    learning_rate: float
+    seed: int
+    best_selection_nats_per_token: float | None
+    best_step: int | None
+    steps: int
+    diverged: bool
+
+
+class ReportedArm(ReportRecord):
+    """One arm. `steps` and `best_step` are those of the median seed; an arm that was not trained has no seeds."""
+
+    model_config = came_later("last_step_val_bits_per_byte_ci95", "last_step_val_bits_per_byte_per_seed")
+    params: int
+    learning_rate: float | None
+    steps: int
+    best_step: int
+    seeds: tuple[int, ...]
+    steps_per_seed: OrLeftOut[tuple[int, ...]] = None
+    best_step_per_seed: OrLeftOut[tuple[int, ...]] = None
+    grid: tuple[ReportedTrial, ...]
+    val_bits_per_byte: ReportedLoss
+    val_nats_per_token: ReportedLoss
+    val_nats_per_char: ReportedLoss
+    last_step_val_bits_per_byte: float
+    last_step_val_bits_per_byte_ci95: Interval
+    last_step_val_bits_per_byte_per_seed: tuple[float, ...]
+
+    @property
+    def last_step(self) -> ReportedMean:
+        """The loss with the weights of the last step, in bits per byte."""
+        return ReportedMean(mean=self.last_step_val_bits_per_byte, ci95=self.last_step_val_bits_per_byte_ci95)
+
+
+class ReportedArms(ReportRecord):
+    """The arms of the run, in the order in which they are shown; a run that pretrains nothing has `scratch` alone."""
+
+    scratch: ReportedArm
+    zero_shot: OrLeftOut[ReportedArm] = None
+    finetune: OrLeftOut[ReportedArm] = None
+
+    def by_name(self) -> dict[str, ReportedArm]:
+        """The arms that the run has, in order."""
+        return self.written()
+
+
+class ReportedGain(ReportRecord):
+    """Scratch loss minus finetune loss, paired by window; it helps if the whole interval lies above zero."""
+
+    bits_per_byte: ReportedDifference
+    nats_per_token: ReportedDifference
+    nats_per_char: ReportedDifference
+    helps: bool
+
+
+class ReportedReference(ReportRecord):
+    """A published loss for the same text, in bits per byte; `low` and `high` are equal where one value was given."""
+
+    name: str
+    low: float
+    high: float
+    note: str
+
+
+class ReportedPoint(ReportRecord):
+    """One length of pretraining, finetuned on the first seed; `flops` are those of both."""
+
+    tokens: int
+    flops: float
+    learning_rate: float
+    best_step: int
+    finetune: ReportedMean
+    zero_shot: ReportedMean
+    gain: ReportedMean
+
+
+class ReportedDoubling(ReportRecord):
+    """Where the law leads with twice the pretraining tokens: the finetuned loss, and how much lower that would be."""
+
+    tokens: int
+    finetune: ReportedMean
+    saves: ReportedMean
+
+
+class ReportedLaw(ReportRecord):
+    """The fitted law: floor + scale * (tokens / unit_tokens) ** -exponent, in bits per byte."""
+
+    floor: float
+    scale: float
+    exponent: ReportedMean
+    unit_tokens: float
+    largest_residual: float
+    next_doubling: ReportedDoubling
+
+
+class ReportedCurve(ReportRecord):
+    """The gain over pretraining tokens; no law through fewer than four points."""
+
+    points: tuple[ReportedPoint, ...]
+    law: ReportedLaw | None
+
+
+class ReportedLeak(ReportRecord):
+    """The leak ablation: what decontamination had removed is left in, and `memory` is what the loss falls by."""
+
+    documents_left_in: int
+    bytes_left_in: int
+    val_ngrams_total: int
+    val_ngrams_left_in_shards: int | None
+    learning_rate: float
+    zero_shot: ReportedMean
+    finetune: ReportedMean
+    gain: ReportedMean
+    memory: ReportedDifference
+
+
+class ReportedRates(ReportRecord):
+    """The best learning rate of each arm's grid."""
+
+    scratch: float
+    finetune: float
+
+
+class ReportedSize(ReportRecord):
+    """A model of another size on the first seed, or the run's own."""
+
+    name: str
+    params: int
+    pretraining_flops: float
+    learning_rates: ReportedRates
+    scratch: ReportedMean
+    zero_shot: ReportedMean
+    finetune: ReportedMean
+    gain: ReportedMean
+
+
+class ReportedRival(ReportRecord):
+    """Another model from scratch, by the config keys that it changes; no gain over it if nothing was finetuned."""
+
+    name: str
+    changes: dict[str, Any]
+    params: int
+    learning_rate: float
+    steps: int
+    best_step: int
+    seeds: tuple[int, ...]
+    steps_per_seed: tuple[int, ...]
+    best_step_per_seed: tuple[int, ...]
+    grid: tuple[ReportedTrial, ...]
+    val_bits_per_byte: ReportedLoss
+    last_step_val_bits_per_byte: float
+    gain_bits_per_byte: ReportedMean | None
+
+
+class ReportedPretraining(ReportRecord):
+    """Losses of the pretrained model on windows that it was trained on and on unseen documents, in nats per token."""
+
+    model_config = came_later("train_nats_per_token_ci95", "val_nats_per_token_ci95")
+    tokens: int
+    steps: int
+    train_nats_per_token: float
+    train_nats_per_token_ci95: Interval
+    val_nats_per_token: float
+    val_nats_per_token_ci95: Interval
+    gap: float
+    gap_ci95: Interval
+    windows: int
+    train_documents: int
+    validation_documents: int
+
+
+class ReportedImport(ReportRecord):
+    """The files that imported weights were read from: name -> sha256."""
+
+    files: dict[str, str]
+
+
+class ReportedContamination(ReportRecord):
+    """What was removed from the corpus for the target's sake, and the n-grams that the finished shards still hold.
+
+    `ngram_words` is null if decontamination was switched off.
+    """
+
+    ngram_words: int | None
+    documents_removed: int
+    bytes_removed: int
+    val_ngrams_total: int
+    val_ngrams_left_in_shards: int | None
+    corpus_origin: str
+
+
+class ReportedControls(ReportRecord):
+    """Was the comparison fair? True where a control held; those of a comparison are left out if there is none."""
+
+    same_tokenizer: bool
+    same_model: bool
+    same_split: bool
+    best_step_has_lowest_selection_loss: bool
+    best_learning_rate_has_lowest_selection_loss: bool
+    selection_text_is_not_validation_text: bool
+    same_grid_size: OrLeftOut[bool] = None
+    same_number_of_seeds: OrLeftOut[bool] = None
+    finetuned_from_this_pretraining: OrLeftOut[bool] = None
+    no_validation_ngrams_in_shards: OrLeftOut[bool] = None
+    same_windows: bool
+
+    def by_name(self) -> dict[str, bool]:
+        """The controls that were checked, in order, and whether each held."""
+        return self.written()
+
+
+class ReportedCost(ReportRecord):
+    """What a stage took: wall time, of which branches; wall time times ranks; memory of its largest process."""
+
+    model_config = came_later("branch_seconds", "ranks")
+    seconds: float
+    branch_seconds: float
+    tokens_per_second: float | None
+    ranks: int
+    rank_seconds: float
+    peak_memory_bytes: int
+
+
+class ReportedSource(ReportRecord):
+    """One source of the corpus and what was kept of it."""
+
+    name: str
+    license: str
+    revision: str | None
+    documents: int
+    bytes: int
+
+
+class ReportedProvenance(ReportRecord):
+    """What made these numbers. `fingerprints` are by stage, those of variants as in "leak.corpus"."""
+
+    config: dict[str, Any]
+    fingerprints: dict[str, str]
+    versions: dict[str, str]
+    git_commit: str
+    sources: tuple[ReportedSource, ...]
+
+
+class ReportedSamples(ReportRecord):
+    """What the first seed of each arm writes after the prompt, from the same random numbers."""
+
+    scratch: str | None
+    finetune: str | None
+    prompt: str
+    temperature: float

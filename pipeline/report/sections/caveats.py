@@ -1,0 +1,75 @@
+"""Section `caveats`: every reason for doubt, found in how the run was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipeline.evaluation.arms import TrainedArm
+from pipeline.report.finished_run import FinishedRun
+from pipeline.report.section_records import ReportedRival
+from pipeline.report.wording import interval, number
+
+IMPORTED = (
+    "The pretrained weights were imported. What they were trained on is not known here, so it cannot be "
+    "excluded that it holds the validation text; the gain may partly be memory."
+)
+
+
+def caveats_section(
+    run: FinishedRun, control: float, rivals: Sequence[ReportedRival], *, gap_measured: bool
+) -> tuple[str, ...]:
+    """What limits the answer, one sentence each. `control` is the scratch arm's loss in bits per byte.
+
+    `gap_measured`: whether the pretrained model could be scored on unseen documents.
+    """
+    max_steps = {arm.name: run.artifacts[arm.name].manifest.config[arm.name]["max_steps"] for arm in run.arms}
+    lines = [*rival_caveats(rivals, control), *arm_caveats(run.arms, max_steps)]
+    if len(run.arms) > 1:
+        lines.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
+    if run.imported:
+        lines.append(IMPORTED)
+    if not gap_measured and "corpus" in run.artifacts:
+        lines.append("The corpus has too little validation text to say how much pretraining memorized.")
+    return tuple(lines)
+
+
+def arm_caveats(arms: Sequence[TrainedArm], max_steps: Mapping[str, int]) -> Iterator[str]:
+    """Doubts about how each arm was trained; `max_steps`: arm name -> the steps that were planned."""
+    for arm in arms:
+        yield from _rate_caveats(arm)
+        yield from _trial_caveats(arm, max_steps[arm.name])
+
+
+def _rate_caveats(arm: TrainedArm) -> Iterator[str]:
+    rates = sorted(trial.learning_rate for trial in arm.grid)
+    if len(rates) > 1 and arm.learning_rate in (rates[0], rates[-1]):
+        yield (
+            f"{arm.name}: the best learning rate is at the edge of the grid ({arm.learning_rate:g} of "
+            f"{rates[0]:g} to {rates[-1]:g}); a better one may lie outside."
+        )
+    if len(rates) == 1:
+        yield f"{arm.name}: only one learning rate was tried, {rates[0]:g}."
+
+
+def _trial_caveats(arm: TrainedArm, max_steps: int) -> Iterator[str]:
+    # A best step before the end says that the loss had turned: only then have more steps been shown not to help.
+    if any(step >= max_steps for step in arm.best_step_per_seed):
+        yield f"{arm.name}: a seed was still improving at its last step; more steps may lower its loss."
+    if arm.diverged_seeds:
+        seeds = ", ".join(map(str, arm.diverged_seeds))
+        yield f"{arm.name}: training diverged with seed {seeds}, which the mean leaves out."
+    if len(arm.trials) == 1:
+        yield f"{arm.name}: one seed; its interval holds the text's uncertainty but not the training's."
+
+
+def rival_caveats(rivals: Sequence[ReportedRival], control: float) -> list[str]:
+    """Doubt about the control: every rival from scratch whose loss is below its `control`, the best first."""
+    better = [rival for rival in rivals if rival.val_bits_per_byte.mean < control]
+    return [_rival_caveat(rival, control) for rival in sorted(better, key=lambda rival: rival.val_bits_per_byte.mean)]
+
+
+def _rival_caveat(rival: ReportedRival, control: float) -> str:
+    reached = f"{rival.name}, from scratch, reaches {number(rival.val_bits_per_byte.mean)} bits per byte"
+    gain = rival.gain_bits_per_byte
+    over_it = f"; the gain over it is {number(gain.mean)} ({interval(gain)})" if gain else ""
+    return f"{reached}, less than the control's {number(control)}{over_it}."
