@@ -202,6 +202,11 @@ class PretrainSection(TrainingSection):
     branch_at: tuple[Count, ...] = added_later(())
     seed: Count = 0
 
+    @property
+    def steps(self) -> int:
+        """Whole batches in `tokens`; what does not fill a batch is not trained on."""
+        return self.tokens // self.batch_tokens
+
 
 class ArmSection(TrainingSection):
     """One arm of the comparison: a grid of learning rates on the first seed, then the best rate on every seed."""

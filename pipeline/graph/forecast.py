@@ -102,7 +102,7 @@ def _tokens(settings: TrainingSection) -> tuple[int, int]:
         trials = len(settings.learning_rates) + len(settings.seeds) - 1
         return trials * settings.max_steps * settings.batch_tokens, trials
     assert isinstance(settings, PretrainSection), "what is not an arm pretrains"
-    return settings.tokens // settings.batch_tokens * settings.batch_tokens, 1
+    return settings.steps * settings.batch_tokens, 1
 
 
 def corpus_bytes(config: Config) -> int | None:

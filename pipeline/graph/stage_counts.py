@@ -151,7 +151,7 @@ class TrialSummary(Record):
     diverged: bool
 
 
-class ArmTotals(StageCounts):
+class ArmTotals(Record):
     """The trials of an arm: the grid of rates on the first seed, and the best rate's on every seed."""
 
     learning_rate: float
@@ -159,16 +159,17 @@ class ArmTotals(StageCounts):
     seeds: tuple[int, ...]
     trials: tuple[TrialSummary, ...]
     tokens: int
+    tokens_per_second: float | None = None  # median over the trials
     parameters: int
 
 
 class FinetunedBranch(ArmTotals):
-    """The same of an arm that began from a branch of pretraining."""
+    """The same of an arm that began from a branch of pretraining. Its ranks are those of the whole arm."""
 
     branch: str
 
 
-class ArmCounts(ArmTotals):
+class ArmCounts(ArmTotals, StageCounts):
     branches: tuple[FinetunedBranch, ...] = ()
 
 

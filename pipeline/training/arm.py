@@ -1,94 +1,129 @@
-"""What each training stage does on every rank: pretraining on the corpus, and both arms on the target."""
+"""Both arms on every rank: the trials of scratch or finetune, and for finetune those of each branch of pretraining."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 from gpt.counts import num_parameters
-from gpt.model import GPT, GPTShape
 from pipeline.config.schema import ArmSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
+from pipeline.graph.stage_counts import ArmCounts, FinetunedBranch
 from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import BRANCHES, WEIGHTS
-from pipeline.saved_models.weights import load_weights, save_shape
-from pipeline.tokens.batches import Batches
+from pipeline.saved_models.weights import save_shape
+from pipeline.tokens.batches import Batches, Mixture
 from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.training.fit import TrainingSpec, train_to_end
 from pipeline.training.inputs import TrainingInputs
 from pipeline.training.training_plan import BatchGeometry, TrainingPlan
-from pipeline.training.trials import Trial, TrialResult, discard, run_trials
+from pipeline.training.trials import ArmTrials, Trial, discard, run_trials
 
 
-def train_arm(job: Job, world: World, progress: Progress) -> dict[str, Any]:
-    """Train scratch or finetune on the target's training part; leaves the weights of the best learning rate's trials.
+@dataclass(frozen=True)
+class ArmTraining:
+    """What the trials of one arm have in common: they differ in learning rate and seed, and in nothing else."""
 
-    The arms differ in where their weights start, and in nothing else. The target's validation part is never opened.
-    """
-    section, folder = cast(ArmSection, job.section), Path(job.folder)
-    ground = TrainingInputs.of(job, dropout=section.dropout)
-    geometry = BatchGeometry.of(job.stage, section, context=ground.shape.context, world_size=world.world_size)
-    target = ground.target()
-    selection = ScoringWindows.covering(ground.stream("target/selection.arrow"), context=ground.shape.context)
+    section: ArmSection
+    inputs: TrainingInputs
+    geometry: BatchGeometry
+    target: Mixture  # trained on
+    selection: ScoringWindows  # chooses the learning rate and the best step
+    world: World
+    progress: Progress
+    folder: Path  # receives trials/ and the metrics of all of them
+    start: Path | None = None  # weights of a branch of pretraining; None: where the stage starts
 
-    def carry_out_trial(trial: Trial, place: Path, arm: Path = folder, start: Path | None = None) -> None:
-        rate, seed = trial.learning_rate, trial.seed
-        recipe = TrainingPlan.of(
-            section, steps=section.max_steps, peak=rate, seed=seed, geometry=geometry, patience=section.patience
-        )
-        run = TrainingSpec(
-            label=f"{trial.name} ({_place_of(trial, section) if arm == folder else arm.name})",
+    @classmethod
+    def of(cls, job: Job, world: World, progress: Progress) -> ArmTraining:
+        """The arm of a scratch or finetune job. Raises DataError or ConfigError if its inputs cannot be trained on."""
+        section = cast(ArmSection, job.section)
+        inputs = TrainingInputs.of(job, dropout=section.dropout)
+        context = inputs.shape.context
+        return cls(
             section=section,
-            deepspeed=job.config_slice["deepspeed"],
-            recipe=recipe,
-            batches=Batches(target, batch_samples=geometry.batch_samples, seed=seed),
-            windows=selection,
-            folder=place,
-            metrics=arm,
-            identity=ground.identity(world, learning_rate=rate, seed=seed),
+            inputs=inputs,
+            geometry=BatchGeometry.of(job.stage, section, context=context, world_size=world.world_size),
+            # The arms are compared on the validation split, so nothing here opens it.
+            target=inputs.target(),
+            selection=ScoringWindows.covering(inputs.stream("target/selection.arrow"), context=context),
+            world=world,
+            progress=progress,
+            folder=Path(job.folder),
+        )
+
+    def from_branch(self, weights: Path) -> ArmTraining:
+        """The same arm, finetuned from the weights that a branch of pretraining ended with."""
+        return replace(self, folder=self.folder / BRANCHES / weights.parent.name, start=weights)
+
+    def run(self, seeds: Sequence[int]) -> ArmTrials:
+        """The grid of rates on the first seed, then the best on the others. Collective."""
+        return run_trials(self.folder, self.section.learning_rates, seeds, self.train)
+
+    def train(self, trial: Trial, folder: Path) -> None:
+        """Train one trial to its end and leave its weights in `folder`. Raises Diverged and Preempted. Collective."""
+        spec = self.spec(trial, folder)
+        state = train_to_end(spec, self.inputs.first_model(trial.seed, self.start), self.world, self.progress)
+        if self.world.leads and state.best_step is not None:
+            best = f"best {state.best_nats_per_token:.4f} nats/token at step {state.best_step:,}"
+            self.progress.say(f"{trial.name}: {best}")
+
+    def spec(self, trial: Trial, folder: Path) -> TrainingSpec:
+        """How one trial is trained in its folder."""
+        section, rate, seed = self.section, trial.learning_rate, trial.seed
+        return TrainingSpec(
+            label=f"{trial.name} ({self._place_of(trial) if self.start is None else self.folder.name})",
+            section=section,
+            deepspeed=self.inputs.job.config_slice["deepspeed"],
+            plan=TrainingPlan.of(
+                section,
+                steps=section.max_steps,
+                peak=rate,
+                seed=seed,
+                geometry=self.geometry,
+                patience=section.patience,
+            ),
+            batches=Batches(self.target, batch_samples=self.geometry.batch_samples, seed=seed),
+            held_out=self.selection,
+            folder=folder,
+            metrics_folder=self.folder,
+            identity=self.inputs.identity(self.world, learning_rate=rate, seed=seed),
             trial=trial.name,
         )
-        state = train_to_end(run, first_model(ground, seed, start), world, progress)
-        if world.leads and state.best_step is not None:
-            progress.say(f"{trial.name}: best {state.best_nats_per_token:.4f} nats/token at step {state.best_step:,}")
 
-    grid, chosen = run_trials(folder, section.learning_rates, section.seeds, carry_out_trial)
-    branches = _branch_trials(job, section, carry_out_trial)
-    if not world.leads:
-        return {}
-    save_shape(folder, ground.shape)
-    for arm, _, best in [(folder, grid, chosen), *branches]:
-        discard(arm, best[0]["learning_rate"])
-    curve = [{"branch": arm.name, **_arm_counts(section, ground.shape, *results)} for arm, *results in branches]
-    return _arm_counts(section, ground.shape, grid, chosen) | ({"branches": curve} if curve else {})
+    def _place_of(self, trial: Trial) -> str:
+        """Which of the arm's trials it is, as "2 of 5"."""
+        rates, seeds = self.section.learning_rates, self.section.seeds
+        first = trial.seed == seeds[0]
+        place = rates.index(trial.learning_rate) if first else len(rates) + seeds.index(trial.seed) - 1
+        return f"{place + 1} of {len(rates) + len(seeds) - 1}"
 
 
-def _branch_trials(
-    job: Job, section: ArmSection, carry_out_trial: Callable[..., None]
-) -> list[tuple[Path, list[TrialResult], list[TrialResult]]]:
-    """The folder, the grid's results and the best one of each branch of pretraining; nothing for scratch.
+def train_arm(job: Job, world: World, progress: Progress) -> ArmCounts | None:
+    """Train scratch or finetune on the target's train split; leaves the weights of the best learning rate's trials.
 
-    The whole grid, because less pretraining may want another rate, and one seed.
+    The arms differ in where their weights start, and in nothing else. Counts on rank 0, None on the others. Collective.
     """
-    found = []
-    for start in _branch_weights(job):
-        arm = Path(job.folder) / BRANCHES / start.parent.name
-        carry_out_branch = partial(carry_out_trial, arm=arm, start=start)
-        found.append((arm, *run_trials(arm, section.learning_rates, section.seeds[:1], carry_out_branch)))
-    return found
-
-
-def first_model(ground: TrainingInputs, seed: int, start: Path | None = None) -> GPT:
-    """Where training starts: drawn from the seed, or for finetune what pretraining left, whatever the seed."""
-    model = GPT(ground.shape)
-    if ground.job.stage != "finetune":
-        return model.initialize(seed)
-    load_weights(start or ground.job.input("pretrain") / WEIGHTS, model)
-    return model
+    arm = ArmTraining.of(job, world, progress)
+    trials = arm.run(arm.section.seeds)
+    # The whole grid for each branch, because less pretraining may want another rate, but one seed: that many points
+    # of the gain curve are affordable. docs/decisions/branches-share-the-stable-phase.md
+    branches = [arm.from_branch(weights) for weights in _branch_weights(job)]
+    branch_trials = [(branch, branch.run(arm.section.seeds[:1])) for branch in branches]
+    if not world.leads:
+        return None
+    save_shape(arm.folder, arm.inputs.shape)
+    # Only now: a stage that is interrupted before its end must find every trial's weights again.
+    for training, records in [(arm, trials), *branch_trials]:
+        discard(training.folder, records.learning_rate)
+    finetuned = [
+        FinetunedBranch(branch=branch.folder.name, **_totals(branch, records)) for branch, records in branch_trials
+    ]
+    return ArmCounts(**_totals(arm, trials), branches=tuple(finetuned))
 
 
 def _branch_weights(job: Job) -> list[Path]:
@@ -98,25 +133,15 @@ def _branch_weights(job: Job) -> list[Path]:
     return sorted(job.input("pretrain").glob(f"{BRANCHES}/step-*/{WEIGHTS}"))
 
 
-def _place_of(trial: Trial, section: ArmSection) -> str:
-    """Where the trial stands among the arm's, as "2 of 5"."""
-    rates, seeds = section.learning_rates, section.seeds
-    first = trial.seed == seeds[0]
-    place = rates.index(trial.learning_rate) if first else len(rates) + seeds.index(trial.seed) - 1
-    return f"{place + 1} of {len(rates) + len(seeds) - 1}"
-
-
-def _arm_counts(
-    section: ArmSection, shape: GPTShape, grid: list[TrialResult], chosen: list[TrialResult]
-) -> dict[str, Any]:
-    trials = [*grid, *chosen[1:]]
-    summary = ("learning_rate", "seed", "best_selection_nats_per_token", "best_step", "steps", "diverged")
+def _totals(arm: ArmTraining, trials: ArmTrials) -> dict[str, Any]:
+    """The fields of `ArmTotals`."""
+    every = [*trials.grid, *trials.chosen[1:]]  # the first of the chosen is one of the grid
     return {
-        "learning_rate": chosen[0]["learning_rate"],
-        "grid": [{key: result[key] for key in summary} for result in grid],
-        "seeds": list(section.seeds),
-        "trials": [{key: result[key] for key in summary} for result in chosen],
-        "tokens": sum(result["tokens"] for result in trials),
-        "tokens_per_second": median(result["tokens_per_second"] for result in trials),
-        "parameters": num_parameters(shape),
+        "learning_rate": trials.learning_rate,
+        "grid": tuple(record.summary() for record in trials.grid),
+        "seeds": arm.section.seeds,
+        "trials": tuple(record.summary() for record in trials.chosen),
+        "tokens": sum(record.tokens for record in every),
+        "tokens_per_second": median(record.tokens_per_second for record in every),
+        "parameters": num_parameters(arm.inputs.shape),
     }

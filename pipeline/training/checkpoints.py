@@ -4,7 +4,7 @@
 
 All ranks write into `step-….tmp`, each hashes what it wrote, all exchange whether that succeeded, and only then does
 rank 0 write the receipt, sync and rename. A reader therefore finds a whole checkpoint or none. Files are compared with
-the receipt's hashes before anything in them is read.
+the receipt's hashes before anything in them is read. Why so careful: docs/decisions/training.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.distributed import fault_injection
 from pipeline.distributed.collectives import all_gather, broadcast
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
+from pipeline.graph.forecast import CHECKPOINT_BYTES
 from pipeline.graph.manifest import FileEntry, damaged_files
 from pipeline.runtime.files import sha256_of, sync, write_text
 from pipeline.runtime.formatting import counted, readable_bytes
@@ -31,13 +32,12 @@ from pipeline.training.state import State
 
 RECEIPT = "checkpoint.json"
 FORMAT = 1
-BYTES_PER_PARAMETER = 16  # float32 weights, their master copy and Adam's two moments
 
 
 class CheckpointReceipt(BaseModel):
-    """What a checkpoint is. `identity` holds what must be equal for training to go on from it.
+    """What a checkpoint holds. A training may go on from it only if `identity` equals its own.
 
-    `sha256` is that of everything else in it: the receipt vouches for the files, and has to vouch for itself.
+    `sha256` is that of everything else in the receipt: it vouches for the files, so it has to vouch for itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class CheckpointReceipt(BaseModel):
     state: dict[str, Any]
     identity: dict[str, Any]
     files: tuple[FileEntry, ...]
-    universal: bool = False  # joined from the ranks that wrote it, to be split among others
+    universal: bool = False  # joined from what the ranks wrote, and split again by whoever loads it
     sha256: str = ""
 
     @property
@@ -73,17 +73,18 @@ class Checkpoints:
     ) -> None:
         self.folder = folder
         self.engine = engine
-        self.keep = max(keep, 1)
+        self.keep = max(keep, 1)  # with none left a training could not be resumed
         self.pinned = {step_name(step) for step in pinned}  # never deleted here
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))  # as a receipt gives it back
         self.newest: int | None = None  # step of the newest one that this process saved or loaded
 
     def save(self, state: State) -> None:
-        """Commit one checkpoint, then delete all but the newest `keep` and the pinned ones.
+        """Commit one checkpoint, then delete all but the pinned ones and the newest `keep` of the others.
 
         Raises, on every rank, EnvironmentFault if there is no room or a rank cannot write, and Diverged if a weight is
         not finite; older checkpoints stay intact.
         """
+        # Weights that are lost would replace good ones as the newest, and every resume would fail the same way.
         if not all(all_gather(self.engine.is_finite())):
             raise Diverged(
                 f"Training diverged: at step {state.step:,} some weights are not finite, so no checkpoint was written.",
@@ -93,6 +94,7 @@ class Checkpoints:
         draft = final.with_name(final.name + ".tmp")
         self._together(draft, lambda: self._prepare(draft))
         own = self._together(draft, lambda: self._write(draft, state.step))
+        # Every rank hashes its own files right after writing them; to rank 0 they may be on a file system far away.
         files = [entry for entries in all_gather(own) for entry in entries]
         self._together(draft, lambda: self._commit(draft, final, state, files))
         self.newest = state.step
@@ -104,6 +106,7 @@ class Checkpoints:
         `say` is told which ones were passed over and why. Raises DataError if all of them are damaged, ResumeError if
         the newest valid one does not fit this training.
         """
+        # Rank 0 looks for all: a file system that two hosts share may show a new folder to one of them later.
         names = broadcast([path.name for path in checkpoints_in(self.folder)])
         damage = ""
         for name in reversed(names):
@@ -115,6 +118,7 @@ class Checkpoints:
                 say(f"resuming at step {receipt.step:,}")
                 return State.from_json(receipt.state)
             say(f"checkpoint {name} is not used: {damage}")
+        # Starting over in silence would throw away days, and delete the damaged ones that a backup could mend.
         if names:
             raise DataError(
                 f"None of the {len(names)} checkpoints in {self.folder} is valid; the oldest: {damage}.",
@@ -126,16 +130,19 @@ class Checkpoints:
         """The receipt and what is wrong with its files; the ranks share the hashing."""
         receipt, damage = broadcast(_receipt_or_reason(folder))
         share = receipt.files[self.engine.world.rank :: self.engine.world.world_size] if receipt else ()
-        found = all_gather([damage, *damaged_files(folder, share)])
-        return receipt, "; ".join(dict.fromkeys(reason for reasons in found for reason in reasons if reason))
+        by_rank = all_gather([damage, *damaged_files(folder, share)])
+        # Each reason once: the receipt's own damage is reported by every rank.
+        return receipt, "; ".join(dict.fromkeys(reason for reasons in by_rank for reason in reasons if reason))
 
     def _prepare(self, draft: Path) -> None:
         if not self.engine.world.leads:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
+        # What a killed save left. Nobody else writes here: the artifact's folder is locked while its stage runs.
         for leftover in self.folder.glob("*.tmp"):
             shutil.rmtree(leftover)
-        needed = BYTES_PER_PARAMETER * self.engine.num_parameters
+        needed = CHECKPOINT_BYTES * self.engine.num_parameters
+        # Asked before anything is written: on a disk that is full to the last byte, ranks cannot leave notes either.
         if shutil.disk_usage(self.folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         draft.mkdir()
@@ -157,25 +164,28 @@ class Checkpoints:
             files=tuple(sorted(files, key=lambda entry: entry.path)),
         )
         publish(draft, final, receipt)
-        passing = [path for path in checkpoints_in(self.folder) if path.name not in self.pinned]
-        for old in passing[: -self.keep]:
+        # Only after the new one is in its place, so that at every moment one complete checkpoint exists.
+        unpinned = [path for path in checkpoints_in(self.folder) if path.name not in self.pinned]
+        for old in unpinned[: -self.keep]:
             _delete(old)
 
     def _together(self, draft: Path, action: Callable[[], Any]) -> Any:
-        """Do a part of a save on every rank, and go on only if no rank failed: an exception on one would leave the
-        others waiting.
+        """Do one phase of a save on every rank, and go on only if no rank failed. Returns what the action did here.
+
+        A rank that raised by itself would leave the others waiting in the next phase, so all of them learn of it and
+        raise together.
         """
         result, problem = None, ""
         try:
             result = action()
         except OSError as error:
             problem = f"rank {self.engine.world.rank}: {error.strerror or error}"
-        problems = [one for one in all_gather(problem) if one]
+        problems = [reason for reason in all_gather(problem) if reason]
         if not problems:
             return result
         if self.engine.world.leads:
             shutil.rmtree(draft, ignore_errors=True)
-        needed = BYTES_PER_PARAMETER * self.engine.num_parameters
+        needed = CHECKPOINT_BYTES * self.engine.num_parameters
         free = shutil.disk_usage(self.folder).free if self.folder.exists() else 0
         raise EnvironmentFault(
             f"Checkpoint {self.folder / draft.stem} was not written ({'; '.join(problems)}): "
@@ -185,7 +195,10 @@ class Checkpoints:
 
 
 def publish(draft: Path, final: Path, receipt: CheckpointReceipt, *, aside: Path | None = None) -> None:
-    """Make a checkpoint of a folder whose files are written and synced; what stood in its place moves aside or goes."""
+    """Make a checkpoint of a folder whose files are written and synced.
+
+    What stood in its place is moved to `aside`, or deleted if that is not given.
+    """
     write_text(draft / RECEIPT, receipt.sealed().model_dump_json(indent=1) + "\n")
     if aside is not None:
         aside.parent.mkdir(exist_ok=True)
@@ -193,7 +206,7 @@ def publish(draft: Path, final: Path, receipt: CheckpointReceipt, *, aside: Path
     elif final.exists():  # a damaged one that resuming passed over
         _delete(final)
     draft.rename(final)
-    sync(final.parent)
+    sync(final.parent)  # or a power cut could undo the rename after older checkpoints were deleted
 
 
 def step_name(step: int) -> str:
@@ -204,6 +217,7 @@ def step_name(step: int) -> str:
 def link_checkpoint(checkpoint: Path, folder: Path) -> None:
     """Put a committed checkpoint into another training's folder as its first, without copying its files."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Under a draft's name first: a copy that is cut short must not pass for a checkpoint.
     draft = folder / (checkpoint.name + ".tmp")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(checkpoint, draft, copy_function=_link)
@@ -211,7 +225,7 @@ def link_checkpoint(checkpoint: Path, folder: Path) -> None:
 
 
 def _link(source: str, target: str) -> str:
-    """Checkpoints are never written again, so both names may mean one file; copied where a file system cannot."""
+    """Give a file a second name, or copy it where a file system cannot: a checkpoint's files never change."""
     try:
         os.link(source, target)
     except OSError:
@@ -220,7 +234,7 @@ def _link(source: str, target: str) -> str:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Committed checkpoints, oldest first; whether their files are intact is another question."""
+    """Committed checkpoints, oldest first. Their files may be damaged all the same: see `read_receipt`."""
     return sorted(path for path in folder.glob("step-*") if path.suffix != ".tmp" and path.is_dir())
 
 
@@ -239,6 +253,7 @@ def refuse_other_training(folder: Path, saved: Mapping[str, Any], current: Mappi
         return
     differences = ", ".join(f"{key} {saved.get(key)} -> {current.get(key)}" for key in changed)
     remedy = "Change it back, or delete the checkpoints to train from the beginning."
+    # The one difference that can be converted: it changes how the state is cut into files, not what is in it.
     if changed == ["world_size"]:
         command = f"folio checkpoint convert {folder} --ranks {current.get('world_size')}"
         remedy = f"Use {counted(saved['world_size'], 'rank')}, or run: {command}"
@@ -252,10 +267,12 @@ def _receipt_or_reason(folder: Path) -> tuple[CheckpointReceipt | None, str]:
         return None, f"{RECEIPT} is missing"
     except (OSError, ValueError, ValidationError):
         return None, f"{RECEIPT} is damaged"
+    # The format after the hash: a number that a damaged disk made up would ask for another version of Folio.
     if receipt.sha256 != receipt.digest:
         return None, f"{RECEIPT} has another sha256"
     if receipt.format != FORMAT:
         return None, f"{RECEIPT} has format {receipt.format}, this Folio reads {FORMAT}"
+    # A receipt may come from somewhere else with its checkpoint; hashing what it names must not leave the folder.
     for entry in receipt.files:
         if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
             return None, f"{RECEIPT} names {entry.path}, which lies outside"
@@ -266,7 +283,7 @@ def _receipt_or_reason(folder: Path) -> tuple[CheckpointReceipt | None, str]:
 
 
 def _delete(folder: Path) -> None:
-    """Rename first: a deletion that is cut short leaves a leftover, not a checkpoint with missing files."""
+    # Renamed first: a deletion that is cut short leaves a leftover, not a checkpoint with missing files.
     doomed = folder.with_name(folder.name + ".old.tmp")
     folder.rename(doomed)
     shutil.rmtree(doomed)

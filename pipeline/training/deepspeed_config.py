@@ -1,4 +1,4 @@
-"""DeepSpeed's JSON, derived from Folio's settings in this one place, so that each number has one home."""
+"""DeepSpeed's JSON, derived from Folio's config in this one place, so that each number has one home."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipeline.config.schema import TrainingSection
 from pipeline.errors import ConfigError
+from pipeline.training.training_plan import BatchGeometry
 
-# DeepSpeed key -> the Folio key that decides it; "" where Folio decides it alone.
+# DeepSpeed key -> the Folio keys that it is derived from; "" where Folio always sets the same.
 OWNED = {
-    "train_batch_size": "batch_tokens",
-    "train_micro_batch_size_per_gpu": "micro_batch",
-    "gradient_accumulation_steps": "batch_tokens",
+    "train_batch_size": "`batch_tokens`",
+    "train_micro_batch_size_per_gpu": "`micro_batch`",
+    "gradient_accumulation_steps": "`batch_tokens`",
     "managed_gradient_accumulation": "",
-    "gradient_clipping": "clip",
-    "optimizer": "learning_rate, beta1, beta2 and weight_decay",
-    "scheduler": "schedule",
-    "fp16": "dtype",
-    "bf16": "dtype",
-    "amp": "dtype",
-    "torch_autocast": "dtype",
-    "data_types": "dtype",
-    "zero_optimization.stage": "zero",
+    "gradient_clipping": "`clip`",
+    "optimizer": "`learning_rate`, `beta1`, `beta2` and `weight_decay`",
+    "scheduler": "`schedule`",
+    "fp16": "`dtype`",
+    "bf16": "`dtype`",
+    "amp": "`dtype`",
+    "torch_autocast": "`dtype`",
+    "data_types": "`dtype`",
+    "zero_optimization.stage": "`zero`",
     "zero_allow_untested_optimizer": "",
     "zero_force_ds_cpu_optimizer": "",
-    "checkpoint": "save_every and keep_checkpoints",
+    "checkpoint": "`save_every` and `keep_checkpoints`",
     "load_universal_checkpoint": "",
     "elasticity": "",
     "steps_per_print": "",
     "wall_clock_breakdown": "",
-    "activation_checkpointing": "activation_checkpointing",
-    "compile": "compile",
+    "activation_checkpointing": "`activation_checkpointing`",
+    "compile": "`compile`",
 }
 
 
@@ -43,8 +45,20 @@ class EngineSettings:
     accumulation: int  # micro-batches of one rank in a step
     zero: Literal[0, 1, 2, 3] = 1
     dtype: Literal["fp32", "bf16", "mixed"] = "fp32"  # mixed is fp32 to DeepSpeed; see pipeline/runtime/precision.py
-    clip: float = 1.0  # 0 switches clipping off
+    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
     deepspeed: Mapping[str, Any] = field(default_factory=dict)  # passed through
+
+    @classmethod
+    def of(cls, section: TrainingSection, geometry: BatchGeometry, deepspeed: Mapping[str, Any]) -> EngineSettings:
+        """The settings for a training section, a split of its batch, and the config's `deepspeed:` block."""
+        return cls(
+            micro_batch=geometry.micro_batch,
+            accumulation=geometry.accumulation,
+            zero=section.zero,
+            dtype=section.dtype,
+            clip=section.clip,
+            deepspeed=deepspeed,
+        )
 
 
 def deepspeed_config(settings: EngineSettings) -> dict[str, Any]:
@@ -53,30 +67,33 @@ def deepspeed_config(settings: EngineSettings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": settings.micro_batch,
         "gradient_accumulation_steps": settings.accumulation,
-        "gradient_clipping": settings.clip if _deepspeed_clips(settings) else 0.0,
+        # Where DeepSpeed does not look at the gradients, Folio computes their norm anyway and clips, too.
+        "gradient_clipping": settings.clip if checks_gradients(settings) else 0.0,
         "zero_optimization": {"stage": settings.zero},
         # A torch optimizer object: naming one here would make DeepSpeed compile its own for minutes.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
+        # Ranks that stand at different steps must fail, not write one checkpoint of two steps.
         "checkpoint": {"tag_validation": "FAIL"},
         "steps_per_print": None,
         "wall_clock_breakdown": False,
     }
     if settings.dtype == "bf16":
         config["bf16"] = {"enabled": True}
+        # Sums of bf16 gradients lose small terms, so ZeRO adds them up in fp32; stage 0 refuses that mix (0.19.8).
         config["data_types"] = {"buffer_dtype": "bf16"} | ({"grad_accum_dtype": "fp32"} if settings.zero else {})
     return _merged(config, settings.deepspeed)
 
 
 def refuse_owned_keys(block: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first key of the `deepspeed:` block that Folio decides itself."""
+    """Raise ConfigError for the first key of the `deepspeed:` block that Folio sets itself."""
     for key, value in block.items():
         nested = [f"{key}.{inner}" for inner in value] if isinstance(value, Mapping) else []
         for name in (key, *nested):
             if name in OWNED:
                 home = OWNED[name]
                 raise ConfigError(
-                    f"deepspeed.{name} is decided by Folio.",
+                    f"deepspeed.{name} cannot be set here: Folio {f'derives it from {home}' if home else 'sets it'}.",
                     remedy=f"Set {home} of the stage instead." if home else "Remove it.",
                 )
 
@@ -84,9 +101,6 @@ def refuse_owned_keys(block: Mapping[str, Any]) -> None:
 def checks_gradients(settings: EngineSettings) -> bool:
     """Whether DeepSpeed looks for non-finite gradients before an update: not in stage 0 with fp32 weights (0.19.8)."""
     return settings.zero > 0 or settings.dtype == "bf16"
-
-
-_deepspeed_clips = checks_gradients  # where Folio computes the norm anyway, it clips too
 
 
 def _merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""How DeepSpeed writes and reads its files: down to the disk, and without running their pickles."""
+"""How DeepSpeed writes and reads its files here: down to the disk, and without running their pickles.
+
+The third module that knows DeepSpeed (see `engine.py`), apart from it because the import takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ from pipeline.distributed import fault_injection
 
 
 class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
-    """Stands in for DeepSpeed's own file layer.
+    """Stands in for DeepSpeed's own file layer on one rank, and remembers what the last save wrote.
 
     A failed write is kept, not raised: DeepSpeed's save has barriers, in which the other ranks would wait for this one.
-    Reading accepts tensors, plain values and the three classes below, and nothing else.
+    Reading accepts tensors, plain values and the three classes below, and nothing else: a pickle may name any function
+    and have it called.
     """
 
+    # What DeepSpeed 0.19.8 puts into its files beside tensors and plain values. None of them runs code when it is made.
     TRUSTED = (LossScaler, ZeroStageEnum, fragment_address)
 
     def __init__(self, rank: int) -> None:
@@ -33,6 +38,7 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
         self.failure: OSError | None = None
 
     def save(self, state_dict: Any, path: str) -> None:
+        # The checkpoint is lost with its first file; go on to the barriers without filling the disk further.
         if self.failure is not None:
             return
         try:
@@ -40,6 +46,7 @@ class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
             with Path(path).open("wb") as file:
                 torch.save(state_dict, file)
                 file.flush()
+                # Before the checkpoint is renamed into place, or a power cut could leave a whole name on empty files.
                 os.fsync(file.fileno())
         except OSError as error:
             self.failure = error

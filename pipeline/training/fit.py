@@ -1,4 +1,8 @@
-"""One training from its first step to its last weights, over as many interruptions as it takes."""
+"""One training from its first step to its last weights, over as many interruptions as it takes.
+
+This is where the parts meet: the engine that computes, the checkpoints that survive it, the loop, and the metrics that
+people look at. Pretraining, its branches and every trial of an arm come through `train_to_end` with another spec.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from pipeline.training.loop import Watch, train
 from pipeline.training.metrics import Metrics, Unwatched
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.state import State
-from pipeline.training.training_plan import BatchGeometry, TrainingPlan
+from pipeline.training.training_plan import TrainingPlan
 from pipeline.training.validation import evaluate
 
 
@@ -36,102 +40,97 @@ class TrainingSpec:
 
     label: str  # what the operator sees
     section: TrainingSection
-    deepspeed: Mapping[str, Any]
-    recipe: TrainingPlan
+    deepspeed: Mapping[str, Any]  # the config's block of that name
+    plan: TrainingPlan
     batches: Batches
-    windows: ScoringWindows  # evaluated on; choose the best step
+    held_out: ScoringWindows  # evaluated on: the corpus' validation split, or for an arm the target's selection split
     folder: Path  # receives checkpoints/ and the weights
-    metrics: Path  # receives metrics.jsonl and tensorboard/
+    metrics_folder: Path  # receives metrics.jsonl and tensorboard/
     identity: Mapping[str, Any]  # what must not change between an interruption and its resume
     trial: str = ""  # its name, if it is one of several: marks its metrics, and its best weights are kept, too
 
-    @property
-    def settings(self) -> EngineSettings:
-        return settings_of(self.section, self.recipe.geometry, self.deepspeed)
 
-
-def settings_of(section: TrainingSection, geometry: BatchGeometry, deepspeed: Mapping[str, Any]) -> EngineSettings:
-    """What the engine of such a training is built from."""
-    return EngineSettings(
-        micro_batch=geometry.micro_batch,
-        accumulation=geometry.accumulation,
-        zero=section.zero,
-        dtype=section.dtype,
-        clip=section.clip,
-        deepspeed=deepspeed,
-    )
-
-
-def train_to_end(run: TrainingSpec, model: GPT, world: World, progress: Progress) -> State:
-    """Train the model, going on from its newest valid checkpoint; leaves its last weights, a trial its best ones, too.
+def train_to_end(spec: TrainingSpec, model: GPT, world: World, progress: Progress) -> State:
+    """Train the model from its newest valid checkpoint on; leaves its last weights, and a trial's best ones.
 
     Raises Diverged and Preempted as the loop does. Collective.
     """
-    prepare(model, run.section, world.device)
-    engine = Engine(model, optimizer_of(model, run.section), run.settings, world)
+    prepare_model(model, spec.section, world.device)
+    settings = EngineSettings.of(spec.section, spec.plan.geometry, spec.deepspeed)
+    engine = Engine(model, optimizer_of(model, spec.section), settings, world)
     checkpoints = Checkpoints(
-        run.folder / CHECKPOINTS,
+        spec.folder / CHECKPOINTS,
         engine,
-        keep=run.section.keep_checkpoints,
-        identity=run.identity,
-        pinned=run.recipe.forks,
+        keep=spec.section.keep_checkpoints,
+        identity=spec.identity,
+        pinned=spec.plan.forks,
     )
     try:
-        state = checkpoints.resume(progress.say if world.leads else _silent)
-        with _watched(run, state, world, progress) as watch:
+        state = checkpoints.resume(progress.say if world.leads else _discard_message)
+        with _watched(spec, state, world, progress) as watch:
             state = train(
                 engine,
-                run.batches,
-                run.recipe,
+                spec.batches,
+                spec.plan,
                 state,
-                evaluate=partial(evaluate, engine, run.windows),
-                keep_best=partial(_keep_best, run, engine),
+                evaluate=partial(evaluate, engine, spec.held_out),
+                keep_best=partial(_keep_best, spec, engine),
                 save=checkpoints.save,
                 watch=watch,
                 stop=stop,
             )
+        # A stage is not finished until its manifest is there. If it is killed before that, the next attempt resumes
+        # at the end and repeats only what follows training.
         if checkpoints.newest != state.step:
             checkpoints.save(state)
-        _leave_weights(run.folder / LAST, engine, state)
+        _leave_weights(spec.folder / LAST, engine, state)
     finally:
+        # The next trial's engine is built in this process: both at once need not fit in memory.
         engine.close()
     return state
 
 
-def prepare(model: GPT, section: TrainingSection, device: str) -> None:
-    """Make the choices that change how the model computes on this kind of device, not what."""
+def prepare_model(model: GPT, section: TrainingSection, device: str) -> None:
+    """Make the choices that change how fast and in which precision a model computes on this kind of device.
+
+    They leave weights, their names and the loss it is trained for alone, so a checkpoint fits with and without them.
+    """
     model.checkpoint_activations = section.activation_checkpointing
     if section.dtype == "mixed":
         # Around its own forward: DeepSpeed (0.19.8) switches off an autocast that it finds around its engine's.
         model.forward = autocast_for(section.dtype, device)(model.forward)  # type: ignore[method-assign]
+    # Last, so that the compiler sees the autocast. In place, because `torch.compile(model)` renames every weight.
     if section.compile:
         model.compile()
 
 
 @contextmanager
-def _watched(run: TrainingSpec, state: State, world: World, progress: Progress) -> Iterator[Watch]:
+def _watched(spec: TrainingSpec, state: State, world: World, progress: Progress) -> Iterator[Watch]:
     if not world.leads:
         yield Unwatched()
         return
-    with progress.task(run.label, total=run.recipe.steps, unit="steps") as task:
+    with progress.task(spec.label, total=spec.plan.steps, unit="steps") as task:
         task.start_at(state.step)
-        metrics = Metrics(run.metrics, task, state, trial=run.trial, samples_of=run.batches.samples_of_step)
+        samples_of = spec.batches.samples_of_step
+        metrics = Metrics(spec.metrics_folder, task, state, trial=spec.trial, samples_of=samples_of)
         try:
             yield metrics
         finally:
             metrics.close()
 
 
-def _keep_best(run: TrainingSpec, engine: Engine, state: State) -> None:
-    if run.trial:
-        _leave_weights(run.folder / BEST, engine, state)
+def _keep_best(spec: TrainingSpec, engine: Engine, state: State) -> None:
+    # Pretraining is used at its end, where the learning rate has decayed: its best step on the way is of no use.
+    if spec.trial:
+        _leave_weights(spec.folder / BEST, engine, state)
 
 
 def _leave_weights(path: Path, engine: Engine, state: State) -> None:
+    # Every rank gathers, because under ZeRO 3 each holds a share of every weight; one of them writes.
     weights = engine.weights()
     if engine.world.leads:
         save_weights(path, weights, step=str(state.step))
 
 
-def _silent(text: str) -> None:
-    """What the other ranks have to say about it."""
+def _discard_message(text: str) -> None:
+    """Discard progress messages on ranks other than 0."""

@@ -1,16 +1,19 @@
-"""What all trainings of a job stand on: the tokenizer, the shards and the shape of the model."""
+"""The inputs that every training of a job reads: tokenizer, shards, model shape."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from gpt.model import GPTShape
+from gpt.model import GPT, GPTShape
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.errors import DataError
 from pipeline.graph.fingerprints import identity
+from pipeline.saved_models.model_files import WEIGHTS
+from pipeline.saved_models.weights import load_weights
 from pipeline.tokens.batches import Mixture, corpus_mixture
 from pipeline.tokens.shard import TokenStream
 from pipeline.tokens.tokenizer import load_tokenizer
@@ -26,19 +29,19 @@ class TrainingInputs:
 
     @classmethod
     def of(cls, job: Job, *, dropout: float | None = None) -> TrainingInputs:
-        """Raises DataError if the tokenizer is missing or damaged."""
+        """Open the inputs of a job; `dropout` overrides the model's. Raises DataError if the tokenizer is damaged."""
         tokenizer = load_tokenizer(job.input("tokenizer"))
         return cls(job, job.model.shape(tokenizer.vocab_size, dropout, tokenizer.end_of_text), tokenizer.sha256)
 
     def stream(self, pattern: str) -> TokenStream:
-        """The shards below the shards stage's folder that match, as one row of tokens."""
+        """The shards below the shards stage's folder that match, as one row of tokens. Raises DataError if none do."""
         paths = sorted(self.job.input("shards").glob(pattern))
         if not paths:
             raise DataError(f"{self.job.input('shards')} has no {pattern}.", remedy="Run stage shards again.")
         return TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256)
 
     def corpus(self) -> Mixture:
-        """The corpus' training shards, each source as often as its weight says."""
+        """The corpus' train split. Each source is repeated by its weight (default 1)."""
         return corpus_mixture(
             self.job.input("shards"),
             "train",
@@ -48,13 +51,26 @@ class TrainingInputs:
         )
 
     def target(self) -> Mixture:
+        """The target's train split."""
         return Mixture([(self.stream("target/train.arrow"), 1.0)], self.shape.context)
+
+    def first_model(self, seed: int, start: Path | None = None) -> GPT:
+        """The model before the first step: drawn from the seed, or for finetune the weights in `start`.
+
+        `start` is a weights file, by default the one that pretraining ended with; the seed then changes nothing here.
+        """
+        model = GPT(self.shape)
+        if self.job.stage != "finetune":
+            return model.initialize(seed)
+        load_weights(start or self.job.input("pretrain") / WEIGHTS, model)
+        return model
 
     def identity(self, world: World, **more: Any) -> dict[str, Any]:
         """Everything that decides what a training computes, flat: a resumed training must agree in all of it."""
         sections = {self.job.stage: identity(self.job.section), "model": identity(self.job.model)}
         flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
         return flat | {
+            # Not what is computed, but how the state is cut into files: only `folio checkpoint convert` changes it.
             "world_size": world.world_size,
             "deepspeed": json.dumps(self.job.config_slice["deepspeed"], sort_keys=True),
             "tokenizer": self.tokenizer_sha256,

@@ -19,45 +19,50 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from pipeline.runtime.files import replacing
 from pipeline.runtime.progress import Task, warn
+from pipeline.saved_models.model_files import METRICS
+from pipeline.saved_models.trial_record import CurvePoint
 from pipeline.training.state import State, StepResult
 
-METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 Line = dict[str, Any]
 
 
 class Metrics:
-    """Rank 0's view of one training. Writes a line per step; they reach the disk as the system sees fit."""
+    """Rank 0's view of one training: a line for every step and evaluation.
+
+    Lines reach the disk when the system sees fit: no step waits for them.
+    """
 
     def __init__(
         self, folder: Path, task: Task, state: State, *, trial: str = "", samples_of: Callable[[int], Sequence[Any]]
     ) -> None:
         self._path, self._trial, self._task, self._samples_of = folder / METRICS, trial, task, samples_of
-        self._evaluated = ""
+        self._evaluated = ""  # the newest evaluation, as the operator reads it beside every step's loss
         _cut(self._path, trial, state.step)
         self._file: TextIO = self._path.open("a", encoding="utf-8", buffering=1)
         self._events = EventFileWriter(str(folder / TENSORBOARD / trial), flush_secs=10)
         # TensorBoard drops what an earlier process wrote from this step on.
         self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def step(self, state: State, outcome: StepResult, learning_rate: float, seconds: float) -> None:
-        rate = outcome.tokens / seconds
+    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None:
+        rate = result.tokens / seconds
         line: Line = {
-            "train_nats_per_token": _finite(outcome.nats_per_token),
+            "train_nats_per_token": _finite(result.nats_per_token),
             "learning_rate": learning_rate,
-            "grad_norm": _finite(outcome.grad_norm),
+            "grad_norm": _finite(result.grad_norm),
             "tokens_per_second": round(rate, 1),
             "seconds": round(seconds, 6),
         }
-        if outcome.skipped:
+        if result.skipped:
             line |= {"skipped": True, "samples": [str(sample) for sample in self._samples_of(state.step - 1)]}
             warn(
                 f"step {state.step:,}: loss or gradient is not finite, so the weights were left alone; "
                 f"{METRICS} names its samples."
             )
         self._write(state, line)
-        self._task.advance(1, f"loss {outcome.nats_per_token:.3f}{self._evaluated}  {rate:,.0f} tokens/s")
+        self._task.advance(1, f"loss {result.nats_per_token:.3f}{self._evaluated}  {rate:,.0f} tokens/s")
 
     def evaluation(self, state: State, nats_per_token: float) -> None:
         self._write(state, {"evaluation_nats_per_token": _finite(nats_per_token)})
@@ -70,6 +75,7 @@ class Metrics:
     def _write(self, state: State, values: Line) -> None:
         place = {"step": state.step, "tokens": state.tokens} | ({"trial": self._trial} if self._trial else {})
         self._file.write(json.dumps(place | values) + "\n")
+        # TensorBoard holds numbers only; what else a line says is in metrics.jsonl.
         shown = {name: value for name, value in values.items() if isinstance(value, float)}
         points = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
         self._event(state.step, summary=Summary(value=points))
@@ -79,9 +85,9 @@ class Metrics:
 
 
 class Unwatched:
-    """The view of the other ranks."""
+    """Stands in for `Metrics` on ranks other than 0, whose numbers are the same."""
 
-    def step(self, state: State, outcome: StepResult, learning_rate: float, seconds: float) -> None: ...
+    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 
@@ -90,21 +96,24 @@ def read_metrics(folder: Path, trial: str = "") -> list[Line]:
     return [line for line in _lines(folder / METRICS) if line.get("trial", "") == trial]
 
 
-def curve(lines: Sequence[Line], name: str) -> list[Line]:
-    """One point per evaluation: {"step", "train_nats_per_token": mean since the last one, `name`: the evaluation}."""
-    points: list[Line] = []
+def curve(lines: Sequence[Line]) -> tuple[CurvePoint, ...]:
+    """One point per evaluation, with the mean training loss of the steps since the evaluation before."""
+    points: list[CurvePoint] = []
     losses: list[float] = []
     for line in lines:
         if "evaluation_nats_per_token" in line:
-            points.append({"step": line["step"], "train_nats_per_token": mean(losses)})
-            points[-1][name] = line["evaluation_nats_per_token"]
+            evaluation = line["evaluation_nats_per_token"]
+            points.append(
+                CurvePoint(step=line["step"], train_nats_per_token=mean(losses), selection_nats_per_token=evaluation)
+            )
             losses = []
         elif not line.get("skipped"):
             losses.append(line["train_nats_per_token"])
-    return points
+    return tuple(points)
 
 
 def mean(values: Sequence[float]) -> float | None:
+    """None if there is no value. Summed exactly, so the order of the values does not matter."""
     return math.fsum(values) / len(values) if values else None
 
 
@@ -113,9 +122,8 @@ def _cut(path: Path, trial: str, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in _lines(path) if line.get("trial", "") != trial or line["step"] <= step]
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    draft.replace(path)
+    with replacing(path) as draft:
+        draft.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
 
 def _lines(path: Path) -> list[Line]:
@@ -124,5 +132,5 @@ def _lines(path: Path) -> list[Line]:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no nan."""
+    # JSON has no nan; `json.dumps` would write one all the same, and most readers refuse such a file.
     return value if math.isfinite(value) else None

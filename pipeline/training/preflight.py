@@ -12,21 +12,22 @@ from pipeline.training.training_plan import BatchGeometry, branches_of
 
 
 def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> None:
-    """Raise ConfigError if so many ranks cannot do the training ones of these stages, whatever the data."""
+    """Raise ConfigError if one of these stages cannot train on this many ranks, whatever the data."""
     refuse_owned_keys(config.deepspeed)
     for stage in stages:
         if stage.trains:
             section = getattr(config, stage.name)
             BatchGeometry.of(stage.name, section, context=config.model.context, world_size=ranks)
             refuse_flattened_matrices(stage.name, section)
+        # Not under `trains`: a pretrain stage that imports its weights does not train, but its config is checked, too.
         if stage.name == "pretrain":
             branches_of(config.pretrain)
 
 
-def refuse_flattened_matrices(stage: str, recipe: TrainingSection) -> None:
+def refuse_flattened_matrices(stage: str, section: TrainingSection) -> None:
     """Raise ConfigError where DeepSpeed would hand Muon slices of a flat vector instead of matrices."""
-    if recipe.optimizer == "muon" and (recipe.zero > 0 or recipe.dtype == "bf16"):
+    if section.optimizer == "muon" and (section.zero > 0 or section.dtype == "bf16"):
         raise ConfigError(
-            f"{stage}.optimizer muon needs whole matrices; zero {recipe.zero} with {recipe.dtype} cuts them up.",
+            f"{stage}.optimizer muon needs whole matrices; zero {section.zero} with {section.dtype} cuts them up.",
             remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32 or mixed, or use adamw.",
         )

@@ -1,4 +1,8 @@
-"""A sharded checkpoint for another number of ranks, by DeepSpeed's universal format."""
+"""Converts a sharded checkpoint to another number of ranks, by DeepSpeed's universal format.
+
+Ranks under ZeRO each write their share of the optimizer's state. DeepSpeed's own tool joins the shares, and whoever
+loads a universal checkpoint takes its share of the whole again.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +20,29 @@ from pipeline.training.checkpoints import RECEIPT, CheckpointReceipt, publish, r
 def convert(folder: Path, ranks: int) -> Path:
     """Put a checkpoint that `ranks` ranks can go on from in the place of `folder`; returns where the original went.
 
-    The numbers stay the same; what was split among the ranks is joined, and split again when it is loaded.
-    Raises DataError if the checkpoint is damaged, before anything in it is unpickled.
+    No number in it changes. Raises DataError if the checkpoint is damaged, before anything in it is unpickled, and
+    ConfigError if there would be no rank.
     """
     receipt = _intact(folder)
     if ranks < 1:
         raise ConfigError(f"{ranks} ranks cannot train.", remedy="Give at least 1.")
     draft = folder.with_name(folder.name + ".convert.tmp")
     shutil.rmtree(draft, ignore_errors=True)
-    whole = _zero(receipt) == 0
+    # Under stage 0 every rank holds the whole state, and a universal checkpoint is joined already.
+    whole = _zero_stage(receipt) == 0
     if whole or receipt.universal:
-        shutil.copytree(folder, draft)  # not split by rank in the first place
-        (draft / RECEIPT).unlink()
+        shutil.copytree(folder, draft)
+        (draft / RECEIPT).unlink()  # `publish` writes another one
     else:
         _run_deepspeed(folder, draft)
+    # Outside the folder of checkpoints, where resuming would find it and refuse its number of ranks.
     aside = folder.parent.parent / f"checkpoints-of-{receipt.identity['world_size']}-ranks" / folder.name
     changed = {
         "identity": receipt.identity | {"world_size": ranks},
         "universal": not whole,
         "files": file_entries(draft, ignored=(RECEIPT,)),
     }
-    os.sync()
+    os.sync()  # DeepSpeed's tool does not sync what it writes
     publish(draft, folder, receipt.model_copy(update=changed), aside=aside)
     return aside
 
@@ -48,7 +54,8 @@ def _intact(folder: Path) -> CheckpointReceipt:
     return receipt
 
 
-def _zero(receipt: CheckpointReceipt) -> int:
+def _zero_stage(receipt: CheckpointReceipt) -> int:
+    # Under "pretrain.zero", "scratch.zero" or "finetune.zero": see `TrainingInputs.identity`.
     return next(int(value) for key, value in receipt.identity.items() if key.endswith(".zero"))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.distributed.job import Job
 from pipeline.distributed.launch import launch_job
+from pipeline.graph.stage_counts import ArmCounts, PretrainCounts
 from pipeline.graph.work import Work
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.progress import Progress
 
 
-def train_stage(work: Work) -> dict[str, Any]:
+def train_stage(work: Work) -> PretrainCounts | ArmCounts:
     """Train on every rank; the counts say how many ranks there were and what they cost.
 
     Raises DataError if an input is damaged, which is found before any rank starts, and whatever ended the training.
@@ -22,15 +23,21 @@ def train_stage(work: Work) -> dict[str, Any]:
     started = time.monotonic()
     for artifact in work.inputs.values():
         artifact.checked()
-    counts = launch_job(Job.of(work), work.ranks)
+    # Plain JSON, because rank 0 is another process, perhaps on another host, and leaves its counts in a file.
+    outcome = launch_job(Job.of(work), work.ranks)
     seconds = time.monotonic() - started
-    return {**counts, "rank_seconds": round(seconds * counts["world_size"], 3)}
+    record = PretrainCounts if work.stage == "pretrain" else ArmCounts
+    return record.model_validate({**outcome, "rank_seconds": round(seconds * outcome["world_size"], 3)})
 
 
 def train_on_rank(job: Job, world: World, progress: Progress) -> dict[str, Any]:
-    """Train the job's stage on this rank; the counts for its manifest, complete on rank 0. Collective."""
+    """Train the job's stage on this rank; its counts as JSON on rank 0, empty on the others. Collective.
+
+    The launcher adds how many ranks there were and how much memory they used.
+    """
     # Imported by the ranks alone: the process that launches them needs neither torch nor the engine.
     from pipeline.training.arm import train_arm
     from pipeline.training.pretrain import pretrain_on_corpus
 
-    return (pretrain_on_corpus if job.stage == "pretrain" else train_arm)(job, world, progress)
+    counts = pretrain_on_corpus(job, world, progress) if job.stage == "pretrain" else train_arm(job, world, progress)
+    return counts.model_dump(mode="json") if counts is not None else {}

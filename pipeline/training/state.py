@@ -1,4 +1,4 @@
-"""Where training stands: all that the loop carries from step to step beside the engine, saved and restored as one."""
+"""How far a training has come: all that the loop carries from step to step beside the engine, saved as one."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class State:
     best_nats_per_token: float | None = None  # lowest loss of the evaluations so far
     evaluations_since_best: int = 0
 
-    def after_step(self, outcome: StepResult) -> State:
-        seen = replace(self, step=self.step + 1, tokens=self.tokens + outcome.tokens)
-        if outcome.skipped:
+    def after_step(self, result: StepResult) -> State:
+        seen = replace(self, step=self.step + 1, tokens=self.tokens + result.tokens)
+        if result.skipped:
             return replace(seen, skipped=self.skipped + 1, skipped_in_a_row=self.skipped_in_a_row + 1)
-        return replace(seen, nats_per_token=outcome.nats_per_token, skipped_in_a_row=0)
+        return replace(seen, nats_per_token=result.nats_per_token, skipped_in_a_row=0)
 
     def after_evaluation(self, nats_per_token: float) -> State:
-        """A tie is no improvement, and neither is a loss that is not a number."""
+        """A tie does not count as an improvement, and neither does a loss that is not a number."""
         best = math.inf if self.best_nats_per_token is None else self.best_nats_per_token
         if nats_per_token < best:
             return replace(self, best_step=self.step, best_nats_per_token=nats_per_token, evaluations_since_best=0)

@@ -1,4 +1,8 @@
-"""How one training is done, in plain numbers: how a batch is cut over the ranks, for how long, and how often what."""
+"""The plan of one training: how a batch is split over ranks, how many steps, when to evaluate and save.
+
+The config says how much is trained on and the launcher how many ranks there are; a plan is what follows from both, and
+all that the loop knows of either.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +20,21 @@ class BatchGeometry:
 
     context: int
     world_size: int
-    micro_batch: int
-    accumulation: int
+    micro_batch: int  # samples that one rank feeds one forward
+    accumulation: int  # micro-batches of one rank in a step
 
     @classmethod
     def of(cls, stage: str, section: TrainingSection, *, context: int, world_size: int) -> BatchGeometry:
-        """Cut `batch_tokens` evenly over the ranks.
+        """Split `batch_tokens` evenly over the ranks.
 
         A micro-batch larger than a rank's share shrinks to it: it is an upper limit given by memory, so a small batch
-        needs no second setting. Raises ConfigError where no even cut exists.
+        needs no second setting. Raises ConfigError where no even split exists.
         """
         tokens, ranks = section.batch_tokens, world_size
         share = max(tokens // (ranks * context), 1)
         micro = min(max(section.micro_batch, 1), share)
         unit = ranks * micro * context
+        # Rounding here would change the batch with the number of ranks, and with it what is computed: refuse instead.
         if tokens == 0 or tokens % unit:
             raise ConfigError(
                 f"{stage}.batch_tokens is {tokens:,}, not a multiple of {unit:,} "
@@ -44,14 +49,13 @@ class BatchGeometry:
 
 
 def pretraining_steps(section: PretrainSection) -> int:
-    """Whole batches in `pretrain.tokens`. Raises ConfigError if there is none."""
-    steps = section.tokens // section.batch_tokens
-    if steps < 1:
+    """`section.steps`. Raises ConfigError if there is none."""
+    if section.steps < 1:
         raise ConfigError(
             f"pretrain.tokens is {section.tokens:,}, less than one batch of {section.batch_tokens:,} tokens.",
             remedy="Raise pretrain.tokens or lower pretrain.batch_tokens.",
         )
-    return steps
+    return section.steps
 
 
 @dataclass(frozen=True)
@@ -69,21 +73,22 @@ class Branch:
 def branches_of(section: PretrainSection) -> tuple[Branch, ...]:
     """The branches of `branch_at`, in order. Raises ConfigError where a branch would not be a shorter pretraining."""
     steps = pretraining_steps(section)
+    # Cosine falls from the first step towards an end it must know, so a shorter training shares none of its rates.
     if section.branch_at and section.schedule != "wsd":
         raise ConfigError(
             f"pretrain.branch_at needs schedule wsd, whose rate does not know the end; it is {section.schedule}.",
             remedy="Set pretrain.schedule to wsd, or remove branch_at.",
         )
     warmup = ceil(section.warmup * steps)
-    found = [Branch(step, fork=step - ceil(section.decay * step)) for step in sorted(set(section.branch_at))]
-    for branch in found:
+    branches = [Branch(step, fork=step - ceil(section.decay * step)) for step in sorted(set(section.branch_at))]
+    for branch in branches:
         if branch.fork < max(warmup, 1) or branch.step >= steps:
             raise ConfigError(
                 f"pretrain.branch_at has {branch.step:,}, which leaves at step {branch.fork:,}; the warmup of "
                 f"{warmup:,} steps must be over then, and pretraining itself ends at {steps:,}.",
                 remedy="Choose steps in between.",
             )
-    return tuple(found)
+    return tuple(branches)
 
 
 @dataclass(frozen=True)
@@ -93,20 +98,22 @@ class TrainingPlan:
     schedule: Schedule
     geometry: BatchGeometry
     seed: int
-    evaluate_every: int
-    save_every: int
+    evaluate_every: int  # steps; 0 evaluates at the end only
+    save_every: int  # steps; 0 saves no checkpoint on the way
     patience: int  # evaluations without improvement before training stops; 0 never stops early
     skip_limit: int
-    forks: frozenset[int] = frozenset()  # steps that branches go on from: saved, whatever `save_every` says
+    forks: frozenset[int] = frozenset()  # steps that branches start from: saved, whatever `save_every` says
 
     @classmethod
     def of(
         cls, section: TrainingSection, *, steps: int, peak: float, seed: int, geometry: BatchGeometry, patience: int = 0
     ) -> TrainingPlan:
+        """The plan of `steps` steps at a peak learning rate; the section gives the rest."""
         schedule = Schedule(
             kind=section.schedule,
             steps=steps,
             peak=peak,
+            # Rounded up, so that a short training keeps at least one step of a phase that its config asks for.
             warmup_steps=ceil(section.warmup * steps),
             decay_steps=ceil(section.decay * steps),
             final=section.final_learning_rate,
@@ -128,4 +135,5 @@ class TrainingPlan:
         return step == self.steps or (self.evaluate_every > 0 and step % self.evaluate_every == 0)
 
     def saves_at(self, step: int) -> bool:
+        """At every multiple of `save_every` and at the forks; the end is saved by whoever runs the loop."""
         return step in self.forks or (self.save_every > 0 and step % self.save_every == 0)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
 
 import torch.distributed as dist
 
 from pipeline.distributed.collectives import broadcast
 from pipeline.errors import Diverged
-from pipeline.runtime.files import write_text
-from pipeline.saved_models.model_files import BEST, LAST
+from pipeline.saved_models.model_files import CHECKPOINTS, TRIAL_RECORD, TRIALS
+from pipeline.saved_models.trial_record import TrialRecord, saved_trials
 from pipeline.training.metrics import curve, read_metrics
-
-RESULT = "trial.json"
-SELECTION = "selection_nats_per_token"
-TrialResult = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,76 +30,91 @@ class Trial:
         return f"lr-{self.learning_rate:g}-seed-{self.seed}"
 
 
-def run_trials(
-    arm: Path, rates: Sequence[float], seeds: Sequence[int], carry_out: Callable[[Trial, Path], None]
-) -> tuple[list[TrialResult], list[TrialResult]]:
-    """The grid's results on the first seed, by rate, and the best rate's results, by seed. Collective.
+@dataclass(frozen=True)
+class ArmTrials:
+    """The records of an arm's trials: the grid on the first seed, by rate, and the best rate's on every seed."""
 
-    `carry_out` trains one trial in its folder; finished ones are not repeated. A rate that diverges has lost.
-    Raises Diverged if every rate did.
+    grid: tuple[TrialRecord, ...]
+    chosen: tuple[TrialRecord, ...]  # its first is one of the grid's
+
+    @property
+    def learning_rate(self) -> float:
+        """The best of the grid."""
+        return self.chosen[0].learning_rate
+
+
+TrainTrial = Callable[[Trial, Path], None]  # trains one trial in its folder
+
+
+def run_trials(arm: Path, rates: Sequence[float], seeds: Sequence[int], train_trial: TrainTrial) -> ArmTrials:
+    """Run the trials of an arm below its folder. Collective.
+
+    Finished trials are not repeated. A rate that diverges has lost. Raises Diverged if every rate did.
     """
-    grid = [_result(arm, Trial(rate, seeds[0]), carry_out) for rate in rates]
-    best = min(grid, key=selection_loss)
-    if math.isinf(selection_loss(best)):
+    grid = [_finish(arm, Trial(rate, seeds[0]), train_trial) for rate in rates]
+    best = min(grid, key=_selection_loss)
+    if math.isinf(best.selection_loss):
         raise Diverged(
             f"Training diverged at every learning rate: {', '.join(f'{rate:g}' for rate in rates)}.",
             remedy="Add lower ones to learning_rates.",
         )
-    others = [_result(arm, Trial(best["learning_rate"], seed), carry_out) for seed in seeds[1:]]
-    return grid, [best, *others]
+    others = [_finish(arm, Trial(best.learning_rate, seed), train_trial) for seed in seeds[1:]]
+    return ArmTrials(tuple(grid), (best, *others))
 
 
-def selection_loss(result: TrialResult) -> float:
-    """What trials are compared by: their lowest loss on the selection text; infinite if they diverged."""
-    loss = result["best_selection_nats_per_token"]
-    return math.inf if loss is None or result["diverged"] else float(loss)
+def _selection_loss(record: TrialRecord) -> float:
+    return record.selection_loss
 
 
 def folder_of(arm: Path, trial: Trial) -> Path:
-    return arm / "trials" / trial.name
+    """Where a trial leaves its files."""
+    return arm / TRIALS / trial.name
 
 
 def discard(arm: Path, chosen_rate: float) -> None:
     """Delete the weights of the rates that lost, and the checkpoints of all trials."""
-    for path in arm.glob(f"trials/*/{RESULT}"):
-        shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
-        if json.loads(path.read_bytes())["learning_rate"] != chosen_rate:
-            for name in (BEST, LAST):
-                (path.parent / name).unlink(missing_ok=True)
+    for trial in saved_trials(arm):
+        shutil.rmtree(trial.folder / CHECKPOINTS, ignore_errors=True)
+        if trial.record.learning_rate != chosen_rate:
+            for weights in (trial.best, trial.last):
+                weights.unlink(missing_ok=True)
 
 
-def _result(arm: Path, trial: Trial, carry_out: Callable[[Trial, Path], None]) -> TrialResult:
+def _finish(arm: Path, trial: Trial, train_trial: TrainTrial) -> TrialRecord:
     folder = folder_of(arm, trial)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RESULT
+    path = folder / TRIAL_RECORD
     # Rank 0 looks for all: file systems of several hosts need not agree on what is there.
-    finished = broadcast(json.loads(path.read_bytes()) if path.exists() else None)
+    finished = broadcast(TrialRecord.read(path) if dist.get_rank() == 0 and path.exists() else None)
     if finished is not None:
-        return cast(TrialResult, finished)
+        return finished
     diverged = False
     try:
-        carry_out(trial, folder)
+        train_trial(trial, folder)
     except Diverged:
         diverged = True
-    result = broadcast(_summary(arm, trial, diverged) if dist.get_rank() == 0 else {})
+    record = broadcast(_record(arm, trial, diverged) if dist.get_rank() == 0 else None)
+    assert record is not None, "rank 0 has sent it"
     if dist.get_rank() == 0:
-        write_text(path, json.dumps(result, indent=1) + "\n")
-    return result
+        record.write(folder)
+    return record
 
 
-def _summary(arm: Path, trial: Trial, diverged: bool) -> TrialResult:
-    """The content of trial.json, from the trial's metrics: those go on over interruptions."""
+def _record(arm: Path, trial: Trial, diverged: bool) -> TrialRecord:
+    """The record of a trial that has ended, from its metrics: those span all its interruptions."""
     lines = read_metrics(arm, trial.name)
-    points = curve(lines, SELECTION)
-    best = min((point for point in points if point[SELECTION] is not None), key=itemgetter(SELECTION), default=None)
-    return {
-        "learning_rate": trial.learning_rate,
-        "seed": trial.seed,
-        "steps": max((line["step"] for line in lines), default=0),
-        "tokens": max((line["tokens"] for line in lines), default=0),
-        "tokens_per_second": median([line["tokens_per_second"] for line in lines if "seconds" in line] or [0.0]),
-        "best_step": best and best["step"],
-        f"best_{SELECTION}": best and best[SELECTION],
-        "diverged": diverged,
-        "curve": points,
-    }
+    points = curve(lines)
+    losses = [(p.selection_nats_per_token, p.step) for p in points if p.selection_nats_per_token is not None]
+    # The first of equal losses, as the loop decides which weights are the best.
+    loss, step = min(losses, key=lambda pair: pair[0], default=(None, None))
+    return TrialRecord(
+        learning_rate=trial.learning_rate,
+        seed=trial.seed,
+        steps=max((line["step"] for line in lines), default=0),
+        tokens=max((line["tokens"] for line in lines), default=0),
+        tokens_per_second=median([line["tokens_per_second"] for line in lines if "seconds" in line] or [0.0]),
+        best_step=step,
+        best_selection_nats_per_token=loss,
+        diverged=diverged,
+        curve=points,
+    )

@@ -201,11 +201,11 @@ def folio_loop(zero: int) -> Callable[[int], None]:
 
     def take_steps(steps: int) -> None:
         nonlocal state
-        recipe = TrainingPlan.of(section, steps=state.step + steps, peak=1e-3, seed=0, geometry=geometry)
+        plan = TrainingPlan.of(section, steps=state.step + steps, peak=1e-3, seed=0, geometry=geometry)
         state = train(
             engine,
             batches,
-            recipe,
+            plan,
             state,
             evaluate=lambda: 1.0,
             keep_best=lambda state: None,
@@ -233,12 +233,12 @@ def batches_of(folder: Path, geometry: BatchGeometry) -> Batches:
 
 def engine_of(section: PretrainSection, geometry: BatchGeometry, world: World) -> Engine:
     from gpt.model import GPT, GPTShape
+    from pipeline.training.deepspeed_config import EngineSettings
     from pipeline.training.engine import Engine
-    from pipeline.training.fit import settings_of
     from pipeline.training.optimizers import optimizer_of
 
     model = GPT(GPTShape(**SHAPE))
-    return Engine(model, optimizer_of(model, section), settings_of(section, geometry, {}), world)
+    return Engine(model, optimizer_of(model, section), EngineSettings.of(section, geometry, {}), world)
 
 
 def watch_of(folder: Path, state: State, batches: Batches, world: World) -> Watch:

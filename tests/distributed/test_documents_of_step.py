@@ -13,7 +13,7 @@ from pipeline.distributed.job import Job
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.batches import Batches
 from pipeline.tokens.tokenizer import load_tokenizer
-from pipeline.training.documents_of_step import Span, spans_of_step
+from pipeline.training.documents_of_step import SampleSpan, spans_of_step
 from pipeline.training.inputs import TrainingInputs
 
 STEP, RANKS, SAMPLES = 5, 2, 8
@@ -25,29 +25,29 @@ def job(job_in: Callable[..., Job], tmp_path: Path) -> Job:
 
 
 @pytest.fixture
-def spans(job: Job) -> list[Span]:
+def spans(job: Job) -> list[SampleSpan]:
     return list(spans_of_step(Path(job.folder), STEP, RANKS))
 
 
-def of_sample(spans: Sequence[Span], sample: int) -> list[Span]:
+def of_sample(spans: Sequence[SampleSpan], sample: int) -> list[SampleSpan]:
     return [span for span in spans if span.sample == sample]
 
 
-def test_spans_hold_the_text_that_each_rank_is_fed(job: Job, spans: list[Span]) -> None:
-    ground, section = TrainingInputs.of(job), job.section
+def test_spans_hold_the_text_that_each_rank_is_fed(job: Job, spans: list[SampleSpan]) -> None:
+    inputs, section = TrainingInputs.of(job), job.section
     assert isinstance(section, PretrainSection)
-    batches = Batches(ground.corpus(), batch_samples=SAMPLES, seed=section.seed)
+    batches = Batches(inputs.corpus(), batch_samples=SAMPLES, seed=section.seed)
     tokenizer = load_tokenizer(job.input("tokenizer"))
     for rank in range(RANKS):
-        [(inputs, targets)] = batches.of_step(STEP, rank=rank, world_size=RANKS, micro_batch=SAMPLES // RANKS)
+        [(fed_inputs, targets)] = batches.of_step(STEP, rank=rank, world_size=RANKS, micro_batch=SAMPLES // RANKS)
         for row in range(SAMPLES // RANKS):
             sample = of_sample(spans, rank * SAMPLES // RANKS + row)
-            fed = tokenizer.decode([*inputs[row], targets[row][-1]])
+            fed = tokenizer.decode([*fed_inputs[row], targets[row][-1]])
             assert "".join(span.text for span in sample) == fed
             assert {span.rank for span in sample} == {rank}
 
 
-def test_spans_name_the_place_in_the_document(job: Job, spans: list[Span]) -> None:
+def test_spans_name_the_place_in_the_document(job: Job, spans: list[SampleSpan]) -> None:
     tokenizer, whole = load_tokenizer(job.input("tokenizer")), tokens_of_documents(job)
     assert len({span.document for span in spans}) > 1
     for span in spans:

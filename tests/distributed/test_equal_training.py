@@ -83,25 +83,26 @@ def restart_from(finished: Path, folder: Path) -> Path:
 
 def plain_losses(job: Job) -> list[float]:
     """The same training as one would write it in PyTorch: one process, one batch, no DeepSpeed."""
-    section, ground = PretrainSection.model_validate(job.config_slice["pretrain"]), TrainingInputs.of(job)
-    geometry = BatchGeometry.of("pretrain", section, context=ground.shape.context, world_size=1)
-    steps = section.tokens // section.batch_tokens
-    recipe = TrainingPlan.of(section, steps=steps, peak=section.learning_rate, seed=section.seed, geometry=geometry)
-    batches = Batches(ground.corpus(), batch_samples=geometry.batch_samples, seed=section.seed)
-    model = GPT(ground.shape).initialize(section.seed)
+    section, given = PretrainSection.model_validate(job.config_slice["pretrain"]), TrainingInputs.of(job)
+    geometry = BatchGeometry.of("pretrain", section, context=given.shape.context, world_size=1)
+    plan = TrainingPlan.of(
+        section, steps=section.steps, peak=section.learning_rate, seed=section.seed, geometry=geometry
+    )
+    batches = Batches(given.corpus(), batch_samples=geometry.batch_samples, seed=section.seed)
+    model = GPT(given.shape).initialize(section.seed)
     optimizer = optimizer_of(model, section)
-    found = []
-    for step in range(steps):
+    nats_per_token = []
+    for step in range(section.steps):
         [(inputs, targets)] = batches.of_step(step, rank=0, world_size=1, micro_batch=geometry.batch_samples)
         nats, count = model(torch.from_numpy(inputs), torch.from_numpy(targets))
         (nats / count).backward()
         clip_grad_norm_(model.parameters(), section.clip)
         for group in optimizer.param_groups:
-            group["lr"] = recipe.schedule.rate(step)
+            group["lr"] = plan.schedule.rate(step)
         optimizer.step()
         optimizer.zero_grad()
-        found.append(float(nats.detach() / count))
-    return found
+        nats_per_token.append(float(nats.detach() / count))
+    return nats_per_token
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -13,7 +13,7 @@ from gpt.model import GPT, GPTShape
 from pipeline.config.schema import Config, TrainingSection
 from pipeline.graph import forecast
 from pipeline.runtime.progress import Progress
-from pipeline.training.fit import prepare
+from pipeline.training.fit import prepare_model
 from pipeline.training.optimizers import optimizer_of
 
 TURNS = 12
@@ -57,7 +57,7 @@ class Step:
         kind = torch.bfloat16 if section.dtype == "bf16" else torch.float32
         shape = shape_of(config)
         self.model = GPT(shape).to(self.device, kind)
-        prepare(self.model, section, self.device.type)
+        prepare_model(self.model, section, self.device.type)
         self.optimizer = optimizer_of(self.model, section)
         samples = max(1, min(section.micro_batch, section.batch_tokens // shape.context))
         self.rounds = max(1, section.batch_tokens // (samples * shape.context))

@@ -1,4 +1,7 @@
-"""Which learning rates a training stage can bear: one short training whose rate rises exponentially (Smith 2017)."""
+"""The learning rate range test on every rank: one short training whose rate rises exponentially.
+
+Smith 2017, "Cyclical learning rates for training neural networks", section 3.3; exponential and smoothed as in fastai.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,18 @@ from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.runtime.progress import Progress
 from pipeline.tokens.batches import Batches
-from pipeline.training.arm import first_model
+from pipeline.training.deepspeed_config import EngineSettings
 from pipeline.training.engine import Engine
-from pipeline.training.fit import prepare, settings_of
+from pipeline.training.fit import prepare_model
 from pipeline.training.inputs import TrainingInputs
-from pipeline.training.loop import random_seed
+from pipeline.training.loop import random_seed, take_step
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.training_plan import BatchGeometry
 
 ENTRY_POINT = f"{__name__}:range_test_on_rank"
 SMOOTHING = 0.9  # of the running mean of losses, whose bias at the start is taken out
-BLOWN_UP = 1.05  # times the lowest smoothed loss so far: no rate beyond is worth a try
+BLOWN_UP = 1.05  # times the lowest smoothed loss so far: higher rates are not worth a try
+SETTLING = 0.1  # share of the steps before which the loss is too noisy to count as blown up
 
 
 @dataclass(frozen=True)
@@ -35,61 +39,77 @@ class Reading:
     smoothed: float
 
 
+class SmoothedLosses:
+    """The running mean of losses, and whether it has blown up."""
+
+    def __init__(self, steps: int) -> None:
+        self.smoothed = math.nan
+        self._steps = steps
+        self._seen, self._average, self._lowest = 0, 0.0, math.inf
+
+    def add(self, loss: float) -> bool:
+        """Take in the loss of the next step. False if it has blown up: the test ends before this step."""
+        self._seen += 1
+        self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
+        # The average starts at 0, so it is too low by this factor (as in Adam; Kingma and Ba 2015, section 3).
+        self.smoothed = self._average / (1 - SMOOTHING**self._seen)
+        settled = self._seen - 1 > int(self._steps * SETTLING)
+        if not math.isfinite(loss) or (settled and self.smoothed > BLOWN_UP * self._lowest):
+            return False
+        self._lowest = min(self._lowest, self.smoothed)
+        return True
+
+
 def rates(low: float, high: float, steps: int) -> list[float]:
     """`steps` rates from `low` to `high`, each the same factor above the one before."""
     return [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
 
 
 def range_test_on_rank(job: Job, world: World, progress: Progress) -> dict[str, Any]:
-    """Train with a rising rate on this rank; the readings as counts, complete on rank 0. Collective.
+    """Train with a rising rate on this rank; the readings as JSON, complete on rank 0. Collective.
 
-    `job.config_slice["range"]` holds {low, high, steps}. Ends early once the loss has blown up; leaves
-    nothing else behind.
+    `job.config_slice["range"]` holds {low, high, steps}. Ends early once the loss has blown up; leaves nothing else
+    behind.
     """
-    section, ground = job.section, TrainingInputs.of(job)
-    geometry = BatchGeometry.of(job.stage, section, context=ground.shape.context, world_size=world.world_size)
-    mixture = ground.corpus() if job.stage == "pretrain" else ground.target()
-    seed = _seed(section)
+    section, inputs = job.section, TrainingInputs.of(job)
+    geometry = BatchGeometry.of(job.stage, section, context=inputs.shape.context, world_size=world.world_size)
+    mixture = inputs.corpus() if job.stage == "pretrain" else inputs.target()
+    seed = first_seed(section)
     batches = Batches(mixture, batch_samples=geometry.batch_samples, seed=seed)
-    model = first_model(ground, seed)
-    prepare(model, section, world.device)
-    engine = Engine(
-        model, optimizer_of(model, section), settings_of(section, geometry, job.config_slice["deepspeed"]), world
-    )
+    # The model, data and engine of the stage itself, so that the readings hold for its first steps.
+    model = inputs.first_model(seed)
+    prepare_model(model, section, world.device)
+    settings = EngineSettings.of(section, geometry, job.config_slice["deepspeed"])
+    engine = Engine(model, optimizer_of(model, section), settings, world)
     try:
-        readings = _readings(job, engine, batches, geometry, seed, progress)
+        readings = take_readings(engine, batches, rates(**job.config_slice["range"]), seed=seed, progress=progress)
     finally:
         engine.close()
     return {"readings": [vars(reading) for reading in readings]} if world.leads else {}
 
 
-def _readings(
-    job: Job, engine: Engine, batches: Batches, geometry: BatchGeometry, seed: int, progress: Progress
+def take_readings(
+    engine: Engine, batches: Batches, rising: list[float], *, seed: int, progress: Progress
 ) -> list[Reading]:
-    world, found = engine.world, list[Reading]()
-    wanted = rates(**job.config_slice["range"])
-    average, lowest = 0.0, math.inf
-    with progress.task("learning rates", len(wanted), "steps") as task:
-        for step, rate in enumerate(wanted):
+    """One training step at each of the rising rates, until the loss blows up. Collective.
+
+    All ranks see the same losses, so they end at the same step.
+    """
+    world, readings, losses = engine.world, list[Reading](), SmoothedLosses(len(rising))
+    place = {"rank": world.rank, "world_size": world.world_size, "micro_batch": engine.settings.micro_batch}
+    with progress.task("learning rates", len(rising), "steps") as task:
+        for step, rate in enumerate(rising):
             torch.manual_seed(random_seed(seed, step, world.rank))
-            batch = batches.of_step(
-                step, rank=world.rank, world_size=world.world_size, micro_batch=geometry.micro_batch
-            )
-            engine.begin(batch, rate, step=step)
-            for inputs, targets in batch:
-                engine.backward(inputs, targets)
-            loss = engine.step().nats_per_token  # the same on every rank
-            average = SMOOTHING * average + (1 - SMOOTHING) * loss
-            smoothed = average / (1 - SMOOTHING ** (step + 1))
-            if not math.isfinite(loss) or (step > len(wanted) // 10 and smoothed > BLOWN_UP * lowest):
+            loss = take_step(engine, batches.of_step(step, **place), rate, step=step).nats_per_token
+            if not losses.add(loss):
                 break
-            lowest = min(lowest, smoothed)
-            found.append(Reading(rate, loss, smoothed))
-            task.advance(1, f"{rate:.2g}: loss {smoothed:.3f}")
-    return found
+            readings.append(Reading(rate, loss, losses.smoothed))
+            task.advance(1, f"{rate:.2g}: loss {losses.smoothed:.3f}")
+    return readings
 
 
-def _seed(section: TrainingSection) -> int:
+def first_seed(section: TrainingSection) -> int:
+    """The seed that pretraining has, or that an arm's grid is trained with."""
     if isinstance(section, ArmSection):
         return section.seeds[0]
     assert isinstance(section, PretrainSection), "what is not an arm pretrains"

@@ -5,7 +5,7 @@ from gpt.model import GPT, GPTShape
 from pipeline.config.schema import PretrainSection
 from pipeline.runtime import precision
 from pipeline.runtime.precision import autocast_for, has_bf16_units
-from pipeline.training.fit import prepare
+from pipeline.training.fit import prepare_model
 from pipeline.training.optimizers import Muon, optimizer_of
 
 SHAPE = GPTShape(vocab_size=17, layers=1, width=32, heads=2, context=8)
@@ -14,7 +14,7 @@ TOKENS = torch.arange(9).unsqueeze(0)
 
 def loss_and_model(dtype: str) -> tuple[torch.Tensor, GPT]:
     model, section = GPT(SHAPE).initialize(1), PretrainSection(dtype=dtype, optimizer="muon", zero=0)
-    prepare(model, section, "cpu")
+    prepare_model(model, section, "cpu")
     optimizer = optimizer_of(model, section)
     optimizer.param_groups[0]["lr"] = 0.1
     nats, _ = model(TOKENS[:, :-1], TOKENS[:, 1:])

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.schema import ScratchSection
 from pipeline.errors import ConfigError
-from pipeline.training.deepspeed_config import OWNED, EngineSettings, deepspeed_config
+from pipeline.training.deepspeed_config import OWNED, EngineSettings, deepspeed_config, refuse_owned_keys
+from pipeline.training.training_plan import BatchGeometry
 
 
 def test_every_number_comes_from_the_settings() -> None:
@@ -31,9 +33,25 @@ def test_key_that_folio_owns_is_refused_and_its_home_named(key: str) -> None:
     if "." in key:
         outer, inner = key.split(".")
         block = {outer: {inner: 1}}
-    with pytest.raises(ConfigError, match=f"deepspeed.{key} is decided by Folio") as caught:
+    with pytest.raises(ConfigError, match=f"deepspeed.{key} cannot be set here: Folio ") as caught:
         deepspeed_config(EngineSettings(1, 1, deepspeed=block))
     assert (OWNED[key] or "Remove it") in caught.value.remedy
+
+
+def test_refusal_names_what_the_key_is_derived_from() -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_owned_keys({"zero_optimization": {"stage": 3}})
+    assert str(caught.value) == (
+        "deepspeed.zero_optimization.stage cannot be set here: Folio derives it from `zero`. "
+        "Set `zero` of the stage instead."
+    )
+
+
+def test_settings_are_those_of_the_section_and_of_its_split_of_a_batch() -> None:
+    section = ScratchSection(batch_tokens=1024, micro_batch=4, zero=2, dtype="bf16", clip=0.5)
+    geometry = BatchGeometry.of("scratch", section, context=32, world_size=2)
+    expected = EngineSettings(4, 4, zero=2, dtype="bf16", clip=0.5, deepspeed={"comms_logger": {}})
+    assert EngineSettings.of(section, geometry, {"comms_logger": {}}) == expected
 
 
 def test_folio_clips_itself_where_deepspeed_does_not_look_at_the_norm() -> None:

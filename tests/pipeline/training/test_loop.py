@@ -61,20 +61,20 @@ class StopAt:
 
 
 class Journal:
-    def __init__(self, losses: Sequence[float] = (), **recipe: Any) -> None:
+    def __init__(self, losses: Sequence[float] = (), **changes: Any) -> None:
         self.losses = list(losses)
         self.saved: list[int] = []
         self.best: list[int] = []
         self.batches = FakeBatches()
         section = PretrainSection(batch_tokens=16, evaluate_every=2, save_every=4, skip_limit=1)
         geometry = BatchGeometry(context=16, world_size=1, micro_batch=1, accumulation=1)
-        self.recipe = replace(TrainingPlan.of(section, steps=STEPS, peak=1.0, seed=0, geometry=geometry), **recipe)
+        self.plan = replace(TrainingPlan.of(section, steps=STEPS, peak=1.0, seed=0, geometry=geometry), **changes)
 
     def train(self, state: State | None = None, *, bad: Sequence[int] = (), looks: int = 99) -> State:
         return train(
             FakeEngine(bad),  # type: ignore[arg-type]
             self.batches,
-            self.recipe,
+            self.plan,
             state or State(),
             evaluate=lambda: self.losses.pop(0) if self.losses else 1.0,
             keep_best=lambda state: self.best.append(state.step),

@@ -10,7 +10,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.runtime.progress import Progress
-from pipeline.training.metrics import METRICS, Metrics, curve, read_metrics
+from pipeline.saved_models.model_files import METRICS
+from pipeline.saved_models.trial_record import CurvePoint
+from pipeline.training.metrics import Metrics, curve, read_metrics
 from pipeline.training.state import State, StepResult
 
 
@@ -26,11 +28,11 @@ def train(folder: Path, first: int, last: int, trial: str = "", *, bad: int = -1
     state = State(step=first, tokens=10 * first)
     with metrics_of(folder, state, trial) as metrics:
         for step in range(first, last):
-            outcome = StepResult(5.0 - step / 10, 10, 1.5, skipped=False, stop=False)
+            result = StepResult(5.0 - step / 10, 10, 1.5, skipped=False, stop=False)
             if step == bad:
-                outcome = StepResult(math.nan, 10, math.inf, skipped=True, stop=False)
-            state = state.after_step(outcome)
-            metrics.step(state, outcome, 0.1, seconds=0.5)
+                result = StepResult(math.nan, 10, math.inf, skipped=True, stop=False)
+            state = state.after_step(result)
+            metrics.step(state, result, 0.1, seconds=0.5)
             if state.step % 2 == 0:
                 metrics.evaluation(state, 1.0 * state.step)
 
@@ -83,10 +85,18 @@ def test_trials_share_a_file_without_touching_each_other(tmp_path: Path) -> None
 
 def test_curve_averages_training_losses_since_the_last_evaluation(tmp_path: Path) -> None:
     train(tmp_path, 0, 4, bad=2)
-    assert curve(read_metrics(tmp_path), "selection") == [
-        {"step": 2, "train_nats_per_token": pytest.approx((5.0 + 4.9) / 2), "selection": 2.0},
-        {"step": 4, "train_nats_per_token": pytest.approx(4.7), "selection": 4.0},
+    assert curve(read_metrics(tmp_path)) == (
+        CurvePoint(step=2, train_nats_per_token=(5.0 + 4.9) / 2, selection_nats_per_token=2.0),
+        CurvePoint(step=4, train_nats_per_token=4.7, selection_nats_per_token=4.0),
+    )
+
+
+def test_evaluation_after_skipped_steps_alone_has_no_training_loss() -> None:
+    lines = [
+        {"step": 1, "train_nats_per_token": None, "skipped": True, "seconds": 1.0},
+        {"step": 1, "evaluation_nats_per_token": None},
     ]
+    assert curve(lines) == (CurvePoint(step=1, train_nats_per_token=None, selection_nats_per_token=None),)
 
 
 def test_tensorboard_reads_the_same_numbers_and_forgets_what_was_undone(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_ranks_that_somebody_else_started_count_before_all(monkeypatch: pytest.M
             {"scratch": {"optimizer": "muon", "zero": 0, "dtype": "bf16"}},
             r"scratch\.optimizer muon .* zero 0 with bf16",
         ),
-        ({"deepspeed": {"train_batch_size": 3}}, r"deepspeed\.train_batch_size is decided by Folio"),
+        ({"pretrain": {"tokens": 81_920, "branch_at": [10]}}, r"branch_at has 10, .* pretraining itself ends at 10"),
+        ({"deepspeed": {"train_batch_size": 3}}, r"deepspeed\.train_batch_size cannot be set here"),
     ],
 )
 def test_what_no_data_can_mend_is_refused(changes: dict[str, Any], refusal: str) -> None:
@@ -49,5 +50,19 @@ def test_what_no_data_can_mend_is_refused(changes: dict[str, Any], refusal: str)
         refuse_impossible(config(**changes), STAGES, 2)
 
 
-def test_stages_that_are_not_ahead_are_not_judged() -> None:
-    refuse_impossible(config(scratch={"batch_tokens": 1000}), [s for s in STAGES if s.name != "scratch"], 2)
+@pytest.mark.parametrize("name", ["pretrain", "scratch", "finetune"])
+def test_a_stage_is_refused_exactly_when_it_is_ahead(name: str) -> None:
+    impossible = config(**{name: {"batch_tokens": 1000}})
+    refuse_impossible(impossible, [stage for stage in STAGES if stage.name != name], 2)
+    with pytest.raises(ConfigError, match=rf"^{name}\.batch_tokens is 1,000, not a multiple of"):
+        refuse_impossible(impossible, [stage for stage in STAGES if stage.name == name], 2)
+
+
+def test_the_number_of_ranks_decides_whether_a_batch_divides() -> None:
+    three = config(scratch={"batch_tokens": 3 * 256}, model={"context": 256})
+    scratch = [stage for stage in STAGES if stage.name == "scratch"]
+    refuse_impossible(three, scratch, 3)
+    with pytest.raises(ConfigError, match=r"\(2 ranks x micro_batch 1 x context 256\)") as caught:
+        refuse_impossible(three, scratch, 2)
+    assert caught.value.remedy.startswith("Use 1,024")
+    refuse_impossible(config(scratch={"batch_tokens": 1024}, model={"context": 256}), scratch, 2)

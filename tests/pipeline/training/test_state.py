@@ -6,15 +6,15 @@ import math
 from pipeline.training.state import State, StepResult
 
 
-def outcome(nats: float = 2.0, *, skipped: bool = False) -> StepResult:
+def result(nats: float = 2.0, *, skipped: bool = False) -> StepResult:
     return StepResult(nats, 64, math.inf if skipped else 1.0, skipped=skipped, stop=False)
 
 
 def test_skipped_step_moves_the_data_on_but_keeps_the_last_good_loss() -> None:
-    state = State().after_step(outcome(3.0)).after_step(outcome(math.nan, skipped=True))
+    state = State().after_step(result(3.0)).after_step(result(math.nan, skipped=True))
     assert (state.step, state.tokens, state.skipped, state.skipped_in_a_row) == (2, 128, 1, 1)
     assert state.nats_per_token == 3.0
-    assert state.after_step(outcome()).skipped_in_a_row == 0
+    assert state.after_step(result()).skipped_in_a_row == 0
 
 
 def test_only_a_lower_loss_is_an_improvement() -> None:

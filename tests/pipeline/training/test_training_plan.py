@@ -38,20 +38,20 @@ def test_impossible_cut_is_refused_with_one_that_works(ranks: int, tokens: int, 
     assert geometry(ranks, batch_tokens=cure, micro_batch=micro).batch_samples * 256 == cure
 
 
-def test_recipe_evaluates_and_saves_at_its_multiples_and_evaluates_at_the_end() -> None:
+def test_plan_evaluates_and_saves_at_its_multiples_and_evaluates_at_the_end() -> None:
     section = PretrainSection(evaluate_every=4, save_every=3, warmup=0.1, decay=0.25)
-    recipe = TrainingPlan.of(section, steps=10, peak=1e-3, seed=0, geometry=geometry(1))
-    assert [step for step in range(1, 11) if recipe.evaluates_at(step)] == [4, 8, 10]
-    assert [step for step in range(1, 11) if recipe.saves_at(step)] == [3, 6, 9]
-    assert (recipe.schedule.warmup_steps, recipe.schedule.decay_steps) == (1, 3)
+    plan = TrainingPlan.of(section, steps=10, peak=1e-3, seed=0, geometry=geometry(1))
+    assert [step for step in range(1, 11) if plan.evaluates_at(step)] == [4, 8, 10]
+    assert [step for step in range(1, 11) if plan.saves_at(step)] == [3, 6, 9]
+    assert (plan.schedule.warmup_steps, plan.schedule.decay_steps) == (1, 3)
 
 
 def test_zero_switches_evaluation_and_saving_off() -> None:
-    recipe = TrainingPlan.of(
+    plan = TrainingPlan.of(
         PretrainSection(evaluate_every=0, save_every=0), steps=10, peak=1e-3, seed=0, geometry=geometry(1)
     )
-    assert [step for step in range(1, 11) if recipe.evaluates_at(step)] == [10]
-    assert not any(recipe.saves_at(step) for step in range(1, 11))
+    assert [step for step in range(1, 11) if plan.evaluates_at(step)] == [10]
+    assert not any(plan.saves_at(step) for step in range(1, 11))
 
 
 def test_branches_leave_early_enough_to_decay() -> None:
@@ -79,6 +79,6 @@ def test_a_branch_follows_the_whole_schedule_up_to_its_fork_and_then_decays() ->
         ({"branch_at": (100,)}, r"pretraining itself ends at 100"),
     ],
 )
-def test_branches_that_are_no_shorter_pretraining_are_refused(changes: dict[str, Any], refusal: str) -> None:
+def test_branches_that_would_not_be_a_shorter_pretraining_are_refused(changes: dict[str, Any], refusal: str) -> None:
     with pytest.raises(ConfigError, match=refusal):
         branches_of(PretrainSection(tokens=100 * 8192, decay=0.3, warmup=0.02, **changes))
