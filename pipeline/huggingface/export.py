@@ -25,7 +25,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.saved_model import SavedModel, sibling
 from pipeline.saved_models.weights import load_model
-from pipeline.tokens.tokenizer import FILE, Tokenizer, load_tokenizer
+from pipeline.tokens.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 
 FALLBACK_CHARACTERS = 50_000  # enough for four digits of a loss, and seconds of work
 
@@ -105,7 +105,7 @@ def write_model(folder: Path, exported: ExportedModel) -> None:
 
 def write_tokenizer(folder: Path, source: Path, tokenizer: Tokenizer, context: int) -> None:
     """Leave tokenizer.json and tokenizer_config.json; `source` is the folder that `tokenizer` was read from."""
-    tokenizer_files.exported_tokenizer(source, tokenizer).save(str(folder / FILE))
+    tokenizer_files.exported_tokenizer(source, tokenizer).save(str(folder / TOKENIZER_FILE))
     _write_json(folder / "tokenizer_config.json", tokenizer_files.tokenizer_config(context))
 
 

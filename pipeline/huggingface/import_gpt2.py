@@ -23,7 +23,7 @@ from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.weights import save_shape, save_weights
-from pipeline.tokens.tokenizer import FILE, load_tokenizer
+from pipeline.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 
 # In the source's folder; its weights have the same file name as ours, WEIGHTS.
 INDEX, CONFIG = f"{WEIGHTS}.index.json", "config.json"
@@ -80,7 +80,7 @@ def read_model(source: Path) -> ImportedModel:
 
 def write_tokenizer(source: Path, folder: Path) -> None:
     """Leave the source's tokenizer as our tokenizer.json. Raises ConfigError if it is of another kind."""
-    write_text(folder / FILE, tokenizer_files.imported_tokenizer(source))
+    write_text(folder / TOKENIZER_FILE, tokenizer_files.imported_tokenizer(source))
 
 
 def checked_against(source: Path, model: GPT, tokenizer: Path, text: ComparedText, progress: Progress) -> Parity:

@@ -25,7 +25,7 @@ from pipeline.huggingface.parity import ComparedText
 from pipeline.runtime.files import sha256_of
 from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.weights import save_shape, save_weights
-from pipeline.tokens.tokenizer import FILE, load_tokenizer
+from pipeline.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 
 # The keys of section `model` that together describe any GPT-2: what the remedy tells to write.
 SIZE_KEYS = ("layers", "width", "heads", "context", "hidden")
@@ -113,7 +113,7 @@ def _refuse_another_file(source: Path, section: PretrainedSection, files: dict[s
 
 
 def _refuse_another_tokenizer(source: Path, tokenizer: Path) -> None:
-    if tokenizer_files.imported_tokenizer(source) != (tokenizer / FILE).read_text(encoding="utf-8"):
+    if tokenizer_files.imported_tokenizer(source) != (tokenizer / TOKENIZER_FILE).read_text(encoding="utf-8"):
         raise DataError(
             f"{source} has another tokenizer than when {tokenizer} was made from it.",
             remedy=f"Delete {tokenizer} and run the chain again.",

@@ -15,7 +15,7 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from pipeline.errors import ConfigError, DataError
-from pipeline.tokens.tokenizer import END_OF_TEXT, FILE, SPELLING, Tokenizer
+from pipeline.tokens.tokenizer import END_OF_TEXT, SPELLING, TOKENIZER_FILE, Tokenizer
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 UNKNOWN_APART = "<|unknown|>"  # instead, where the text itself holds that character
@@ -26,8 +26,8 @@ def exported_tokenizer(folder: Path, tokenizer: Tokenizer) -> tokenizers.Tokeniz
     """The tokenizer of a folder, of which `tokenizer` is the opened form, as one of the `tokenizers` library."""
     # A BPE of ours is stored in that library's format; a character tokenizer is a list of characters of our own.
     if tokenizer.kind == "char":
-        return _characters(json.loads((folder / FILE).read_bytes())["characters"])
-    return tokenizers.Tokenizer.from_file(str(folder / FILE))
+        return _characters(json.loads((folder / TOKENIZER_FILE).read_bytes())["characters"])
+    return tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
 
 
 def tokenizer_config(context: int) -> dict[str, Any]:
@@ -87,11 +87,11 @@ def _is_gpt2_kind(tokenizer: tokenizers.Tokenizer) -> bool:
 
 def files_to_read(folder: Path) -> list[Path]:
     """The files that `imported_tokenizer` reads."""
-    return [folder / FILE] if (folder / FILE).is_file() else [folder / VOCABULARY, folder / MERGES]
+    return [folder / TOKENIZER_FILE] if (folder / TOKENIZER_FILE).is_file() else [folder / VOCABULARY, folder / MERGES]
 
 
 def _opened(folder: Path) -> tokenizers.Tokenizer:
-    file, vocabulary, merges = folder / FILE, folder / VOCABULARY, folder / MERGES
+    file, vocabulary, merges = folder / TOKENIZER_FILE, folder / VOCABULARY, folder / MERGES
     try:
         if file.is_file():
             return tokenizers.Tokenizer.from_file(str(file))

@@ -13,7 +13,7 @@ from pipeline.graph.store import Store
 from pipeline.saved_models.model_files import SHAPE, WEIGHTS
 from pipeline.saved_models.trial_record import SavedTrial, saved_trials
 from pipeline.saved_models.weights import load_model
-from pipeline.tokens.tokenizer import FILE, Tokenizer, load_tokenizer
+from pipeline.tokens.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SavedModel:
         """
         weights = _weights(path)
         # An import keeps all three files together; a stage's tokenizer lies in an artifact that several stages share.
-        if (weights.parent / FILE).is_file():
+        if (weights.parent / TOKENIZER_FILE).is_file():
             return cls(weights, weights.parent / SHAPE, weights.parent)
         artifact = _artifact_of(weights)
         tokenizer = sibling(artifact, read_manifest(artifact), "tokenizer")

@@ -1,4 +1,4 @@
-"""Windows that a text is scored in: inputs and targets for which every token counts exactly once."""
+"""Windows that a text is scored in: inputs and targets in which every token counts exactly once."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ class ScoringWindows:
 
     @classmethod
     def covering(cls, stream: TokenStream, *, context: int) -> ScoringWindows:
-        """All of the target's selection text, each token scored once. Raises ConfigError if there is none."""
+        """All of the target's selection split, each token scored once. Raises ConfigError if it is empty."""
         if len(stream) < 2:
-            raise ConfigError("The target's selection part is empty.", remedy="Raise target.selection.")
+            raise ConfigError("The target's selection split is empty.", remedy="Raise target.selection.")
         return cls(*scoring_windows(stream.window(0, len(stream)), context))
 
     @classmethod
     def spread_over(cls, stream: TokenStream, *, num_tokens: int, context: int) -> ScoringWindows:
-        """At most `num_tokens` targets, in whole windows spread evenly over the stream, so every source is among them.
+        """At most `num_tokens` targets, in whole windows spread evenly over the stream, and at least one window.
 
         Raises ConfigError if the stream does not fill one window.
         """
+        # Spread out, because the stream has one source after another: its beginning would be the first source only.
         available = (len(stream) - 1) // context
         if available < 1:
             raise ConfigError(
-                f"The corpus' validation part has {len(stream):,} tokens, less than one window of context {context}.",
+                f"The corpus' validation split has {len(stream):,} tokens, less than one window of context {context}.",
                 remedy="Raise corpus.validation or add text.",
             )
         chosen = np.linspace(0, available - 1, num=max(min(num_tokens // context, available), 1)).astype(np.int64)
@@ -51,7 +52,7 @@ class ScoringWindows:
 
     @property
     def num_tokens(self) -> int:
-        """Targets that count."""
+        """How many targets count."""
         return int((self.targets != IGNORED).sum())
 
     def micro_batches_of(
@@ -60,10 +61,10 @@ class ScoringWindows:
         """This rank's windows as (inputs, targets), both (micro_batch, context).
 
         Every rank gets equally many micro-batches, padded with windows that do not count: under ZeRO 3 each forward
-        gathers weights from all ranks, so a rank that had fewer would leave the others waiting.
+        gathers weights from all ranks, so a rank with fewer would leave the others waiting.
         """
         unit = world_size * micro_batch
-        missing = -len(self.inputs) % unit
+        missing = -len(self.inputs) % unit  # to the next multiple of a micro-batch on every rank
         inputs = np.pad(self.inputs, ((0, missing), (0, 0)))
         targets = np.pad(self.targets, ((0, missing), (0, 0)), constant_values=IGNORED)
         return [
@@ -77,8 +78,8 @@ def scoring_windows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inputs and targets, both int64 (windows, context), that predict each of `tokens` but the first exactly once.
 
-    The first token, the end-of-text before the document, is what the first prediction is made from. Window k starts at
-    token k * stride. With `stride` below `context` windows overlap, and a later window counts only its last `stride`
+    The first prediction is made from the first token, the end-of-text id before the document. Window k starts at token
+    k * stride. With `stride` below `context` windows overlap, and a later window counts only its last `stride`
     targets, each predicted from at least context - stride + 1 tokens. All other targets, and the padding of a last
     window that is too short, are IGNORED.
 
@@ -94,13 +95,17 @@ def scoring_windows(
         return np.empty((0, context), np.int64), np.empty((0, context), np.int64)
     num_windows = 1 + -(-max(num_targets - context, 0) // stride)
     span = (num_windows - 1) * stride + context + 1
+    # The inputs' padding must be valid ids. Which ones does not matter: causal attention hides them from all earlier
+    # positions, and their own targets are IGNORED.
     inputs = _cut(np.pad(tokens, (0, span - len(tokens)), constant_values=tokens[0]), context, stride)
     targets = _cut(
         np.pad(tokens.astype(np.int64), (0, span - len(tokens)), constant_values=IGNORED)[1:], context, stride
     )
+    # What the window before has already scored serves as context only.
     targets[1:, : context - stride] = IGNORED
     return inputs[:num_windows], targets
 
 
 def _cut(tokens: NDArray[np.generic], context: int, stride: int) -> NDArray[np.int64]:
+    """Windows of `context` tokens, one every `stride`: int64 (windows, context)."""
     return np.lib.stride_tricks.sliding_window_view(tokens, context)[::stride].astype(np.int64)

@@ -4,15 +4,14 @@
     source    dictionary<string>      where the document comes from
     document  string                  its id
 
-The schema's metadata carries `ShardInfo`. Rows stand in record batches that are bounded in documents and in tokens,
-because documents run from three kilobytes to megabytes. Because each row begins with the end-of-text id, the rows of
-any shards, one after another, are a well-formed stream to train on: that is what `TokenStream` offers.
+The schema's metadata carries `ShardInfo`. Rows are grouped in Arrow record batches that are bounded in documents and in
+tokens, because documents range from three kilobytes to megabytes. Since each row begins with the end-of-text id, the
+rows of any shards, one after another, are a well-formed stream to train on: that is what `TokenStream` offers.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,11 +24,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.runtime.files import replacing
 
 FORMAT = 1
 METADATA_KEY = b"folio"
-BATCH_DOCUMENTS = 4096
-BATCH_TOKENS = 1 << 22  # a longer document stays whole, in a batch of its own
+RECORD_BATCH_DOCUMENTS = 4096
+RECORD_BATCH_TOKENS = 1 << 22  # a longer document stays whole, in a record batch by itself
 
 REMEDY = "Delete the folder of that shard and run stage shards again, or restore the file."
 
@@ -38,8 +38,8 @@ REMEDY = "Delete the folder of that shard and run stage shards again, or restore
 class ShardInfo:
     """What a shard says about itself.
 
-    `name` is its place, such as "corpus/train-00003", so that a swapped file gives itself away;
-    `parts` are the text files it was made from; `tokens` counts end-of-text ids too, `text_bytes` is UTF-8.
+    `name` is its place, such as "corpus/train-00003", so that swapped files are noticed. `parts` are the text files it
+    was made from. `tokens` includes end-of-text ids; `text_bytes` is the size of the text in UTF-8.
     """
 
     name: str
@@ -77,26 +77,24 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
 
 
 def write_shard(path: Path, rows: Sequence[Rows], info: ShardInfo) -> None:
-    """Write a shard so that `path` is either absent or complete; equal arguments give equal bytes."""
+    """Write a shard so that `path` is either absent or complete; equal arguments give equal bytes.
+
+    Its rows are those of `rows`, in order. `info` must count what they hold: it is written as it is.
+    """
     schema = _schema(info)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("wb") as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            for piece in rows:
-                for batch in _record_batches(piece, info.source, schema):
-                    writer.write_batch(batch)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    with replacing(path) as draft, draft.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for piece in rows:
+            for record_batch in _record_batches(piece, info.source, schema):
+                writer.write_batch(record_batch)
 
 
 def read_info(path: Path) -> ShardInfo:
-    """What a shard says about itself. Raises DataError naming the file if it is missing, cut or no shard."""
+    """What a shard says about itself. Raises DataError naming the file if it is missing, truncated or not a shard."""
     with _opened(path) as reader:
         return _info(path, reader.schema)
 
 
-def num_batches(path: Path) -> int:
+def num_record_batches(path: Path) -> int:
     """How many record batches a shard has. Raises DataError as `read_info` does."""
     with _opened(path) as reader:
         return int(reader.num_record_batches)
@@ -105,7 +103,7 @@ def num_batches(path: Path) -> int:
 def read_rows(path: Path, index: int) -> Rows:
     """The rows of one record batch, mapped and not copied. Raises DataError as `read_info` does."""
     with _opened(path) as reader:
-        batch = _batch(path, reader, index)
+        batch = _record_batch(path, reader, index)
     return Rows(_tokens(batch), batch.column("tokens").offsets.to_numpy(), batch.column("document").to_pylist())
 
 
@@ -116,13 +114,16 @@ def _schema(info: ShardInfo) -> pa.Schema:
 
 
 def _record_batches(rows: Rows, source: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows in record batches within both bounds; a document longer than RECORD_BATCH_TOKENS is one by itself."""
     start = 0
     while start < len(rows.documents):
-        room = int(np.searchsorted(rows.offsets, rows.offsets[start] + BATCH_TOKENS, side="right")) - 1
-        stop = min(max(room, start + 1), start + BATCH_DOCUMENTS, len(rows.documents))
+        # The first row that no longer fits; at least one row is taken, however long it is.
+        room = int(np.searchsorted(rows.offsets, rows.offsets[start] + RECORD_BATCH_TOKENS, side="right")) - 1
+        stop = min(max(room, start + 1), start + RECORD_BATCH_DOCUMENTS, len(rows.documents))
         offsets = rows.offsets[start : stop + 1]
         values = rows.tokens[offsets[0] : offsets[-1]].astype(schema.field("tokens").type.value_type.to_pandas_dtype())
         tokens = pa.ListArray.from_arrays(pa.array((offsets - offsets[0]).astype(np.int32)), pa.array(values))
+        # A dictionary of one name: the source then takes four bytes per row instead of its name.
         indices = pa.array(np.zeros(stop - start, np.int32))
         sources = pa.DictionaryArray.from_arrays(indices, pa.array([source]))
         yield pa.record_batch([tokens, sources, pa.array(rows.documents[start:stop], pa.string())], schema=schema)
@@ -130,21 +131,22 @@ def _record_batches(rows: Rows, source: str, schema: pa.Schema) -> Iterator[pa.R
 
 
 def _opened(path: Path) -> pa.ipc.RecordBatchFileReader:
-    # The file format ends with a footer, so a file that was cut is refused here, before it is read.
+    # The format ends with a footer, so a truncated file is refused here, before anything is read from it.
     try:
         return pa.ipc.open_file(pa.memory_map(str(path)))
     except FileNotFoundError:
         raise DataError(f"Token shard {path} is missing.", remedy=REMEDY) from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"Token shard {path} is cut or damaged ({error}).", remedy=REMEDY) from None
+        raise DataError(f"Token shard {path} is truncated or damaged ({error}).", remedy=REMEDY) from None
 
 
 def _info(path: Path, schema: pa.Schema) -> ShardInfo:
     try:
         values: dict[str, Any] = json.loads((schema.metadata or {})[METADATA_KEY])
+        # JSON gave a list, and equal shards must give equal infos.
         info = ShardInfo(**values | {"parts": tuple(values["parts"])})
     except (KeyError, ValueError, TypeError):
-        raise DataError(f"{path} is an Arrow file, but no token shard of this program.", remedy=REMEDY) from None
+        raise DataError(f"{path} is an Arrow file, but not a token shard of this program.", remedy=REMEDY) from None
     if info.format != FORMAT:
         raise DataError(f"Token shard {path} has format {info.format}, not {FORMAT}.", remedy=REMEDY)
     if info.name != shard_name(path):
@@ -164,6 +166,7 @@ class TokenStream:
         self.infos = tuple(infos)
         self._batches = tuple(batches)
         self._tokens = [_tokens(batch) for batch in batches]
+        # Where each record batch begins in the stream, and at last the stream's length.
         self._starts = list(accumulate((len(tokens) for tokens in self._tokens), initial=0))
 
     @classmethod
@@ -172,8 +175,8 @@ class TokenStream:
     ) -> TokenStream:
         """Open shards in the given order, or only those of one source.
 
-        Raises DataError naming the file if one is missing, cut, damaged, in another's place, or if it was written with
-        another tokenizer than `tokenizer_sha256` (both hashes are named).
+        Raises DataError naming the file if one is missing, truncated, damaged, in another's place, or if it was written
+        with another tokenizer than `tokenizer_sha256` (both hashes are named).
         """
         batches: list[pa.RecordBatch] = []
         infos: list[ShardInfo] = []
@@ -182,7 +185,7 @@ class TokenStream:
             info = _info(path, reader.schema)
             _check_tokenizer(path, info, tokenizer_sha256)
             if source in (None, info.source):
-                batches += [_batch(path, reader, index) for index in range(reader.num_record_batches)]
+                batches += [_record_batch(path, reader, index) for index in range(reader.num_record_batches)]
                 infos.append(info)
         return cls(batches, infos)
 
@@ -193,12 +196,14 @@ class TokenStream:
         """Tokens start ... start + length - 1: a read-only view if they lie in one record batch, else a copy."""
         assert start >= 0 and start + length <= len(self), f"window {start}+{length} leaves {len(self)} tokens"
         index = bisect_right(self._starts, start) - 1
+        # Only an empty window can begin at the end of the stream.
         if index == len(self._tokens):
             return np.empty(0, np.uint16)
         local = start - self._starts[index]
         piece = self._tokens[index][local : local + length]
         if len(piece) == length:
             return piece
+        # The window crosses into later record batches: take them whole up to the last one, then cut.
         stop = bisect_right(self._starts, start + length - 1)
         return np.concatenate([piece, *self._tokens[index + 1 : stop]])[:length]
 
@@ -213,15 +218,16 @@ class TokenStream:
         return spans
 
 
-def _batch(path: Path, reader: pa.ipc.RecordBatchFileReader, index: int) -> pa.RecordBatch:
+def _record_batch(path: Path, reader: pa.ipc.RecordBatchFileReader, index: int) -> pa.RecordBatch:
     try:
         return reader.get_batch(index)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"Token shard {path} is cut or damaged ({error}).", remedy=REMEDY) from None
+        raise DataError(f"Token shard {path} is truncated or damaged ({error}).", remedy=REMEDY) from None
 
 
 def _tokens(batch: pa.RecordBatch) -> NDArray[np.unsignedinteger]:
     """All tokens of a record batch, where they lie."""
+    # zero_copy_only, so that a change in Arrow that copied gigabytes would be an error and not just slow.
     tokens: NDArray[np.unsignedinteger] = batch.column("tokens").flatten().to_numpy(zero_copy_only=True)
     return tokens
 
@@ -235,6 +241,7 @@ def _check_tokenizer(path: Path, info: ShardInfo, expected: str | None) -> None:
 
 
 def _spans(batch: pa.RecordBatch, start: int, stop: int) -> list[DocumentSpan]:
+    """The documents of tokens start ... stop - 1 of a record batch."""
     offsets = batch.column("tokens").offsets.to_numpy()
     rows = range(int(np.searchsorted(offsets, start, side="right")) - 1, int(np.searchsorted(offsets, stop)))
     sources, documents = batch.column("source"), batch.column("document")

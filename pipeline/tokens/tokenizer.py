@@ -23,21 +23,25 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.runtime.files import sha256_of
-from pipeline.tokens.pretokenizer import Cutter, PieceIds
+from pipeline.tokens.pretokenizer import PieceEncoder, PreTokenizer
 from pipeline.tokens.shard import token_dtype
 
 Ids = Sequence[int] | NDArray[np.integer]
 
-FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 END_OF_TEXT = "<|endoftext|>"
-GROUP_BYTES = 8_000_000  # text that is cut and encoded at once; takes about ten times as much memory
+GROUP_BYTES = 8_000_000  # of text that is cut and encoded at once; takes about ten times as much memory
 
-# The pattern of `tokenizers`' ByteLevel, without backtracking: both give the same pieces.
+# The pattern of `tokenizers`' ByteLevel with possessive quantifiers (++): the same pieces without backtracking, however
+# long they are. `tiktoken` is given one piece at a time, which it must not cut again.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 
 
 class Tokenizer(ABC):
-    """What both kinds have in common. `sha256`, that of the file, names the tokenizer in shards and checkpoints."""
+    """What both kinds have in common. The file's `sha256` identifies the tokenizer in shards and checkpoints.
+
+    Ids are 0 ... vocab_size - 1 and of type `dtype`; `end_of_text` is one of them.
+    """
 
     kind: Literal["bpe", "char"]
 
@@ -49,14 +53,17 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_rows(self, texts: Sequence[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
-        """All texts as one array of ids, each text after an end-of-text id, and the offsets of these rows."""
+        """All texts as one array of ids (of `dtype`), each text after an end-of-text id, and the offsets of these rows.
+
+        Row i is ids[offsets[i] : offsets[i + 1]]; offsets int64, one more than texts.
+        """
 
     @abstractmethod
     def decode_bytes(self, ids: Ids) -> bytes:
         """The UTF-8 of any ids; an end-of-text id is spelled out."""
 
     def decode(self, ids: Ids) -> str:
-        """The text of any ids. What is no UTF-8 (a sample may end inside a character) becomes U+FFFD."""
+        """The text of any ids. What is not UTF-8 (a generated text may end inside a character) becomes U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def encode_documents(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger]]:
@@ -72,8 +79,9 @@ class Tokenizer(ABC):
 class BytePairTokenizer(Tokenizer):
     """Byte-level BPE with the pieces and merges of a `tokenizers` file.
 
-    The merges are applied by `tiktoken`, once for each distinct piece. It needs ids in the order of the merges, which
-    is how they are trained; the ids are those that `tokenizers` itself gives.
+    `tiktoken` applies the merges, once for each distinct piece: it does so several times as fast. It takes the id of a
+    token as the rank of its merge, so ids must be in the order of the merges, as they are trained here and in GPT-2.
+    The ids are those that `tokenizers` itself gives.
     """
 
     kind = "bpe"
@@ -83,12 +91,13 @@ class BytePairTokenizer(Tokenizer):
         vocabulary = model.get_vocab()
         end_of_text = vocabulary.pop(END_OF_TEXT)
         super().__init__(path, len(vocabulary) + 1, end_of_text)
+        # In bytes, as `tiktoken` wants them; the file spells each byte as a printable character.
         ranks = {bytes(map(SPELLING.__getitem__, token)): number for token, number in vocabulary.items()}
         spelled = {number: token for token, number in ranks.items()} | {end_of_text: END_OF_TEXT.encode()}
         self._spelled = pa.array([spelled[number] for number in range(len(spelled))], pa.large_binary())
         merges = tiktoken.Encoding("folio", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
-        self._cutter = Cutter(model.pre_tokenizer.pre_tokenize_str)
-        self._pieces = PieceIds(merges.encode_ordinary, end_of_text, self.dtype)
+        self._pre_tokenizer = PreTokenizer(model.pre_tokenizer.pre_tokenize_str)
+        self._pieces = PieceEncoder(merges.encode_ordinary, end_of_text, self.dtype)
 
     def encode_rows(self, texts: Sequence[str]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         ids: list[NDArray[np.unsignedinteger]] = []
@@ -100,11 +109,13 @@ class BytePairTokenizer(Tokenizer):
         return np.concatenate([np.empty(0, self.dtype), *ids]), np.concatenate(offsets)
 
     def _encode_group(self, texts: list[bytes]) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+        # A mark of one byte before each document, which becomes its end-of-text id.
         utf8 = np.frombuffer(b"".join(b"\0" + text for text in texts), np.uint8)
-        heads = np.cumsum([0] + [len(text) + 1 for text in texts[:-1]])
-        return self._pieces.rows(utf8, self._cutter.starts(utf8, heads), heads)
+        marks = np.cumsum([0] + [len(text) + 1 for text in texts[:-1]])
+        return self._pieces.rows(utf8, self._pre_tokenizer.starts(utf8, marks), marks)
 
     def decode_bytes(self, ids: Ids) -> bytes:
+        # The bytes of all tokens stand one after another in the third buffer of the array that `take` makes.
         spelled: bytes = self._spelled.take(pa.array(np.asarray(ids, np.uint32))).buffers()[2].to_pybytes()
         return spelled
 
@@ -129,6 +140,7 @@ class CharacterTokenizer(Tokenizer):
 
     def _ids(self, points: NDArray[np.uint32]) -> NDArray[np.unsignedinteger]:
         unknown = len(self._points)
+        # The characters are sorted, so a character's place among them is its id, if it is there at all.
         places = np.searchsorted(self._points, points)
         known = np.append(self._points, 0)[places] == points
         return np.where(known & (places < unknown), places, unknown).astype(self.dtype)
@@ -139,7 +151,7 @@ class CharacterTokenizer(Tokenizer):
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer in an artifact's folder. Raises DataError if its file is missing or damaged."""
-    path = folder / FILE
+    path = folder / TOKENIZER_FILE
     remedy = "Delete that folder and run stage tokenizer again."
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
@@ -152,7 +164,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 @lru_cache(maxsize=1)
 def tokenizer_of_process(folder: Path) -> Tokenizer:
-    """`load_tokenizer`, once per worker process: it then knows the pieces that it has met before."""
+    """`load_tokenizer`, once per worker process, so that the pieces it has encoded are remembered."""
     return load_tokenizer(folder)
 
 
@@ -167,7 +179,10 @@ def _byte_pair_model(path: Path) -> tokenizers.Tokenizer:
 
 
 def _spelling() -> dict[str, int]:
-    """How byte-level BPE spells bytes as printable characters, such as Ġ for a space and Ċ for a newline."""
+    """How byte-level BPE spells bytes as printable characters, such as Ġ for a space and Ċ for a newline.
+
+    The table `bytes_to_unicode` of GPT-2's encoder.py: printable bytes spell themselves, the others follow from U+0100.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = sorted(set(range(0x100)) - set(printable))
     return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(hidden)}
@@ -191,4 +206,5 @@ def _groups(texts: Sequence[str]) -> Iterator[list[bytes]]:
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:
+    # Fixed width, so one view is all it takes; surrogatepass, because any str may be asked for and must not raise.
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -12,7 +12,7 @@ import torch
 from gpt.model import GPT, GPTShape
 from pipeline.evaluation.scoring import fixed_threads
 from pipeline.saved_models.weights import save_shape, save_weights
-from pipeline.tokens.tokenizer import END_OF_TEXT, FILE
+from pipeline.tokens.tokenizer import END_OF_TEXT, TOKENIZER_FILE
 from pipeline.tokens.tokenizer_stage import byte_pairs, characters
 
 TEXT = "".join(
@@ -37,7 +37,7 @@ def _drawn(shape: GPTShape) -> GPT:
 def _left(folder: Path, model: GPT, kind: str = "bpe") -> Path:
     """The folder with the model and a tokenizer, as `folio import` leaves one."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(
+    (folder / TOKENIZER_FILE).write_text(
         characters(TEXT) if kind == "char" else byte_pairs([TEXT], model.shape.vocab_size), encoding="utf-8"
     )
     save_weights(folder / "model.safetensors", dict(model.named_parameters()))
