@@ -1,4 +1,4 @@
-"""Reads a run's YAML: strictly, safely, and with errors that name the file, the line and the cure."""
+"""Reads a run's YAML: strictly, safely, and with errors that name the file, the line and the remedy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind", bound=Section)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and aliases (a few lines of aliases can expand to gigabytes)."""
+    """SafeLoader that refuses duplicate keys, and aliases: a few lines of them can expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -37,7 +37,8 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.1 takes 2e-3 for text; people, and YAML 1.2, do not. Three digits of exponent, so that a hash stays text.
+# YAML 1.1 reads 2e-3 as text, unlike YAML 1.2 and people. At most three digits of exponent, so that the beginning of a
+# sha256 such as 12e4567 stays text.
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}$"), list("-+0123456789")
 )
@@ -67,8 +68,29 @@ def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> 
     return _checked(kind, values, str(path), node)
 
 
+def parsed_setting(
+    setting: str, *, option: str = "--set", example: str = "pretrain.tokens=1M", min_parts: int = 1
+) -> tuple[str, Any]:
+    """The dotted key and the value of "a.b=value". The value is read as YAML, and is text where it is not YAML.
+
+    Raises ConfigError naming `option` if it has another form, or a key of fewer than `min_parts` parts.
+    """
+    key, separator, text = setting.partition("=")
+    parts = key.strip().split(".")
+    if not separator or not all(parts) or len(parts) < min_parts:
+        raise ConfigError(f"{option} {setting!r} is not of the form a.b=value.", remedy=f"Example: {option} {example}")
+    try:
+        # The loader of the files, so that 2e-3 is a number here too.
+        return ".".join(parts), yaml.load(text, _StrictLoader)
+    except yaml.YAMLError:
+        return ".".join(parts), text
+
+
 def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
-    """The config with dotted keys set. Raises ConfigError naming `where` if a key or value is not understood."""
+    """The config with `changes` laid over it, dotted key -> value.
+
+    Raises ConfigError naming `where` if a key or a value is not understood.
+    """
     values = config.model_dump()
     for key, value in changes.items():
         *sections, name = key.split(".")
@@ -80,19 +102,24 @@ def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Conf
 
 
 def _checked(kind: type[Kind], values: dict[str, Any], where: str, node: Any = None) -> Kind:
-    """A section from plain values. Raises ConfigError with the first mistakes and their lines."""
+    """A section from plain values. Raises ConfigError with the first three mistakes and, from `node`, their lines."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         mistakes = [_describe(mistake, where, node, kind) for mistake in error.errors()[:3]]
-        raise ConfigError(" ".join(mistakes), remedy="README.md lists the keys.") from None
+        raise ConfigError(
+            " ".join(mistakes), remedy="pipeline/config/schema.py lists every key with its default."
+        ) from None
 
 
 def _read(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise ConfigError(f"{path} has {size:,} bytes; a config has at most {MAX_BYTES:,}.", remedy="Is it data?")
+            raise ConfigError(
+                f"{path} has {size:,} bytes; a config has at most {MAX_BYTES:,}.",
+                remedy="Give a config, not a data file.",
+            )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         known = sorted(str(found) for found in path.parent.glob("[!.]*.yaml"))
@@ -112,22 +139,14 @@ def _syntax_error(path: Path, error: yaml.YAMLError) -> ConfigError:
 
 
 def _lay_over(values: dict[str, Any], setting: str) -> None:
-    """Set one dotted key; list items are not addressed."""
-    key, separator, text = setting.partition("=")
-    path = key.strip().split(".")
-    if not separator or not all(path):
-        raise ConfigError(
-            f"--set {setting!r} is not of the form a.b=value.", remedy="Example: --set pretrain.tokens=1M"
-        )
-    try:
-        value = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError:
-        value = text
+    """Set one dotted key in `values`. There is no syntax for the items of a list: a list is set as a whole."""
+    key, value = parsed_setting(setting)
+    path = key.split(".")
     section = values
     for name in path[:-1]:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {setting!r}: {name} is no section.", remedy="Name a key below a section.")
+            raise ConfigError(f"--set {setting!r}: {name} is not a section.", remedy="Name a key below a section.")
     section[path[-1]] = value
 
 
@@ -145,7 +164,7 @@ def _describe(mistake: Any, where: str, node: Any, kind: type[Section]) -> str:
 
 
 def _is_branch(part: str | int) -> bool:
-    """Pydantic puts the tried branch of a union into the location; people do not write it."""
+    """Whether pydantic made this part of a location up: the branch of a union that it tried, which nobody writes."""
     return isinstance(part, str) and re.fullmatch(r"[A-Z]\w*|literal\[.*\]|function-.*", part) is not None
 
 

@@ -1,7 +1,7 @@
 """The config tree: every key a run understands, its default, and what it means. Defaults live only here.
 
 A stage never sees the tree, only the slice that `graph/stages.py` names; what is outside its slice cannot change its
-artifact. Fields marked with `presentation()` may differ without making an artifact stale: they change how often things
+artifact. A field marked `not_fingerprinted` may differ without making an artifact stale: it changes how often things
 are saved or shown, never what is computed.
 """
 
@@ -16,23 +16,23 @@ from pipeline.config.quantities import Bytes, Count, Real, Share
 
 
 def not_fingerprinted(default: Any) -> Any:
-    """A field that is left out of fingerprints."""
+    """A field that is left out of fingerprints: another value gives the same artifact."""
     return Field(default=default, json_schema_extra={"identity": False})
 
 
 def added_later(default: Any) -> Any:
-    """A field that came after artifacts were made without it: left out of fingerprints while it has its default."""
+    """A field added later: fingerprinted only when it differs from its default, so older artifacts stay valid."""
     return Field(default=default, json_schema_extra={"identity": "unless default"})
 
 
 class Section(BaseModel):
-    """A frozen part of the config that refuses keys it does not know."""
+    """A part of the config: frozen, and strict about keys, because a misspelt key would silently keep a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class TargetSection(Section):
-    """The text whose validation loss is reported: exactly one of `name`, `path` or `hub`."""
+    """The text whose validation loss is reported. Its origin is exactly one of `name`, `path` or `hub`."""
 
     name: Literal["tiny-shakespeare"] | None = None
     path: str | None = None
@@ -41,9 +41,9 @@ class TargetSection(Section):
     split: str = "train"
     revision: str = "main"
     field: str = "text"
-    validation: Share = 0.1  # last part of the characters: reported, never trained or chosen on
-    selection: Share = 0.05  # of the characters, just before the validation part: chooses learning rate and best step
-    fallback: bool = False  # demo only: text that every installation has, when nothing else answers
+    validation: Share = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
+    selection: Share = 0.05  # of the characters, just before the validation split: chooses learning rate and best step
+    fallback: bool = False  # for the demo: use text that every installation has when the target cannot be found
 
     @model_validator(mode="after")
     def _one_origin(self) -> TargetSection:
@@ -53,7 +53,7 @@ class TargetSection(Section):
 
 
 class SourceSection(Section):
-    """One origin of corpus text: one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
+    """A source of corpus text: exactly one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
 
     name: str = ""
     path: str | None = None
@@ -66,7 +66,7 @@ class SourceSection(Section):
     license: str = "unknown"
     max_bytes: Bytes | None = None  # of kept text, UTF-8
     # How often the source's samples appear in one epoch of pretraining; 0.5 shows half of them. It changes no text, so
-    # it is part of what pretraining is made from and not of the corpus.
+    # it is fingerprinted with pretraining (`graph/stages.py`) and not with the corpus.
     weight: Real = not_fingerprinted(1.0)
 
     @model_validator(mode="before")
@@ -94,11 +94,10 @@ class CorpusSection(Section):
     decontaminate: DecontaminateSection | Literal[False] = DecontaminateSection()
     validation: Share = 0.01  # of the documents, chosen by hash
     min_characters: Count = 200  # shorter documents are dropped, and counted
-    max_bytes: Bytes | None = (
-        None  # of kept text over all sources, shared evenly; a source that ends early leaves its part
-    )
+    # Of kept text over all sources. They share it evenly; what a small source leaves unused goes to the others.
+    max_bytes: Bytes | None = None
     seed: Count = 0
-    fallback: bool = False  # demo only: docstrings of the installed packages, when no source answers
+    fallback: bool = False  # for the demo: use docstrings of the installed packages when a source cannot be found
 
     @model_validator(mode="after")
     def _distinct_names(self) -> CorpusSection:
@@ -128,7 +127,7 @@ class ShardsSection(Section):
 
 
 class ModelSection(Section):
-    """The GPT; `gpt.model.GPTShape` says what each option does."""
+    """The GPT; `gpt.shape.GPTShape` says what each option does."""
 
     layers: Count = 6
     width: Count = 256
@@ -147,7 +146,7 @@ class ModelSection(Section):
     residual_scalars: bool = False
     value_embeddings: bool = False
     logit_softcap: Real | None = None
-    document_mask: bool = False  # no token sees what lies before the beginning of its document
+    document_mask: bool = False  # attention stays inside a document
     dropout: Share = 0.0
 
     @model_validator(mode="after")
@@ -156,7 +155,7 @@ class ModelSection(Section):
         return self
 
     def shape(self, vocab_size: int, dropout: float | None = None, end_of_text: int = 0) -> GPTShape:
-        """The model with a vocabulary whose `end_of_text` begins each document.
+        """The model's shape for a vocabulary of this size, in which the id `end_of_text` begins each document.
 
         Raises ShapeError, a ValueError, if the sizes do not fit together.
         """
@@ -167,7 +166,7 @@ class ModelSection(Section):
 
 
 class TrainingSection(Section):
-    """What pretraining and both arms have in common."""
+    """What pretraining and both arms have in common. Each stage has its own copy, so each may differ."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon for the matrices inside the blocks, adamw for the rest
     batch_tokens: Count = 8192
@@ -181,24 +180,25 @@ class TrainingSection(Section):
     beta2: Real = 0.95
     clip: Real = 1.0  # largest gradient norm; 0 switches clipping off
     zero: Literal[0, 1, 2, 3] = 1
-    # bf16: weights, too, but for the optimizer's. mixed: products alone, and where the hardware has units for them.
+    # bf16: weights and products, with fp32 copies in the optimizer. mixed: fp32 weights; products in bf16 where the
+    # hardware has units for them.
     dtype: Literal["fp32", "bf16", "mixed"] = "fp32"
     activation_checkpointing: bool = False
     compile: bool = False
     evaluate_every: Count = 100
     save_every: Count = not_fingerprinted(200)
     keep_checkpoints: Count = not_fingerprinted(2)
-    skip_limit: Count = (
-        3  # steps with a non-finite loss or gradient that are skipped before training counts as diverged
-    )
+    # Steps in a row with a non-finite loss or gradient that are skipped; one more, and training has diverged.
+    skip_limit: Count = 3
 
 
 class PretrainSection(TrainingSection):
     tokens: Count = 30_000_000
     learning_rate: Real = 2e-3
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
-    evaluate_tokens: Count = 65_536  # of the corpus' validation part, the same ones each time
-    # Steps at which pretraining is also brought to its end, decay included, for the gain as a curve; wsd only.
+    evaluate_tokens: Count = 65_536  # of the corpus' validation split, the same ones each time
+    # Steps at which a branch of pretraining ends, decay included, for the gain as a curve; needs schedule wsd.
+    # docs/decisions/branches-share-the-stable-phase.md
     branch_at: tuple[Count, ...] = added_later(())
     seed: Count = 0
 
@@ -234,10 +234,10 @@ class ReportSection(Section):
     sample_tokens: Count = 300
     temperature: Real = 0.8
     resamples: Count = 10_000  # of the bootstrap over windows and seeds
-    # Also pretrain on the corpus as it is without decontamination, and finetune from that: how much would be memory?
+    # Also pretrain without decontamination and finetune from that: how much of the gain would be memory?
     leak_ablation: bool = False
-    # Other models from scratch that the gain must hold against: name -> dotted keys of the tokenizer, the model or
-    # scratch, and their values. One seed each, unless scratch.seeds says otherwise.
+    # Other models from scratch that the gain must hold against: name -> dotted keys of tokenizer, model or scratch, and
+    # their values. One seed each, unless scratch.seeds says otherwise.
     rivals: dict[str, dict[str, Any]] = {}
     # Other sizes of the model, for the gain over model size: name -> dotted keys of the model, and their values. Each
     # is pretrained, finetuned and trained from scratch on one seed.
@@ -246,6 +246,7 @@ class ReportSection(Section):
 
     @model_validator(mode="after")
     def _distinct_names(self) -> ReportSection:
+        # A variant's name stands before its stages (`leak.corpus`), in `folio plan` and as keys of report.json.
         taken = ({"leak"} | self.rivals.keys()) & self.sizes.keys() or {"leak"} & self.rivals.keys()
         if taken:
             raise ValueError(f"the name {min(taken)!r} is taken; rivals and sizes need names of their own")
@@ -253,7 +254,7 @@ class ReportSection(Section):
 
 
 class AblationSection(Section):
-    """What `folio ablate` compares with the rest of this config, one change at a time; no part of the run itself."""
+    """What `folio ablate` compares with the rest of this config, one change at a time. The run itself ignores it."""
 
     stage: Literal["pretrain", "scratch"] = "pretrain"  # whose weights are compared
     seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=2)
@@ -261,7 +262,7 @@ class AblationSection(Section):
 
 
 class LaunchSection(Section):
-    """How training is started; never part of what is computed. `folio run --ranks/--hostfile` override it."""
+    """How training is started, which never changes what is computed. `folio run --ranks/--hostfile` override it."""
 
     ranks: Count | None = None  # on this machine; default one per GPU, one on a CPU machine
     workers: Count | None = None  # processes that read and encode text; default one per core
@@ -273,7 +274,7 @@ class LaunchSection(Section):
 
 
 class Config(Section):
-    """One run, from its data to its report."""
+    """One run, from its data to its report: the content of a YAML file under configs/."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     target: TargetSection = TargetSection(name="tiny-shakespeare")

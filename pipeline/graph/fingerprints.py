@@ -19,13 +19,14 @@ def fingerprints(config: Config) -> dict[str, str]:
     for node in nodes_of(config):
         inputs = {name: digests[other.name] for name, other in node.reads.items()}
         seen = identity(node.stage.slice(node.config))
+        # Never change this text: every finished artifact would become stale. A golden test holds it.
         text = json.dumps([node.stage.name, node.stage.version, seen, inputs], sort_keys=True)
         digests[node.name] = hashlib.sha256(text.encode()).hexdigest()
     return digests
 
 
 def identity(value: Any) -> Any:
-    """Plain JSON of a slice, without the fields that only change how things are saved or shown."""
+    """Plain JSON of a slice, without the fields that never change what is computed (see `config/schema.py`)."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         values = {name: getattr(value, name) for name in fields}

@@ -19,8 +19,12 @@ LOCK = ".lock"
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` while the block runs. Raises EnvironmentFault naming host and process of whoever holds it."""
+    """Hold the lock of `folder` while the block runs.
+
+    Raises EnvironmentFault naming the host and process that hold it already.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    # Append mode: opening must not erase the name of a holder that this process is about to read.
     with (folder / LOCK).open("a+") as file:
         if not _taken(file):
             file.seek(0)
@@ -46,7 +50,8 @@ def held(folder: Path) -> bool:
 
 
 def _taken(file: IO[str]) -> bool:
-    """Try for a second: `held` in another process takes the lock for an instant."""
+    """Whether the lock could be taken within a second."""
+    # Once is not enough: `folio status` in another process takes the lock for an instant to see whether it is free.
     for _ in range(10):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

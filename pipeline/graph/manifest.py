@@ -1,4 +1,4 @@
-"""The receipt of a finished artifact: `manifest.json`, written last and atomically. Present means finished."""
+"""The manifest of a finished artifact, `manifest.json`: written last and atomically, so present means finished."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Manifest(BaseModel):
 
 
 def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, ...]:
-    """Size and hash of every file below `folder`, by path. Names in `ignored` are left out wherever they stand."""
+    """Size and sha256 of every file below `folder`, sorted by path; files named in `ignored` are left out."""
     skip = {MANIFEST, *ignored}
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in skip)
     return tuple(FileEntry(path=str(p.relative_to(folder)), bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths)
@@ -69,6 +69,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{path} is damaged ({reason}).", remedy=remedy) from None
     if manifest.format != FORMAT:
         raise DataError(f"{path} has format {manifest.format}, this Folio reads {FORMAT}.", remedy=remedy)
+    # A manifest may come from elsewhere: no path in it may lead to a file outside its folder.
     for entry in manifest.files:
         if not (folder / entry.path).resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{path} names {entry.path}, which lies outside the artifact.", remedy=remedy)
@@ -76,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def damaged_files(folder: Path, entries: Sequence[FileEntry], *, quick: bool = False) -> list[str]:
-    """What is missing, has another size or (unless `quick`) another hash than the manifest says: path and reason."""
+    """Path and reason of each file that is missing or differs from the manifest in size or, unless `quick`, in hash."""
     return [f"{entry.path} {why}" for entry in entries if (why := _damage(folder / entry.path, entry, quick))]
 
 

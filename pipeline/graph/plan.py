@@ -1,4 +1,4 @@
-"""What a run would do and why, and whether it fits. Reads the store and the machine; writes nothing."""
+"""`folio plan`: what a run would do and why, and whether it fits. Reads the store and the machine; writes nothing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ from pipeline.graph.fingerprints import fingerprints, identity
 from pipeline.graph.stage_counts import TokenizerCounts
 from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.runtime.files import existing_parent
 from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
-from pipeline.runtime.precision import has_bf16_units
+from pipeline.runtime.precision import default_device, has_bf16_units
 
-TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}  # two cores; docs/results/bench.md
+# Of the stages that read text, on two cores; docs/results/bench.md has the measurements.
+TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: `state` is "done", "will run" or "stale"; `reason` says what changed; sizes are expectations."""
+    """One node of the run. `state` is "done", "will run" or "stale"; `reason` says what changed.
+
+    Seconds, bytes and tokens are forecasts, or of a finished stage what it took; None where nothing can be said.
+    """
 
     stage: str
     state: str
@@ -43,7 +48,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The plan of a run, what does not fit on this machine and what else is worth knowing of it, each as a sentence."""
+    """The plan of a run: `obstacles` says what does not fit on this machine, `notes` what else to know beforehand."""
 
     run: str
     ranks: int
@@ -67,16 +72,19 @@ class RunPlan:
 
 
 def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
-    """What `folio run` would do now, with so many ranks."""
-    found = fingerprints(config)
-    shape = _shape(config, store, found["tokenizer"])
-    stages = tuple(_stage_plan(node, store, found, ranks) for node in nodes_of(config))
+    """What `folio run` would do now on this many ranks.
+
+    Raises ConfigError if a variant of the report is not understood, DataError for a damaged manifest.
+    """
+    digests = fingerprints(config)
+    shape = _shape(config, store, digests["tokenizer"])
+    stages = tuple(_stage_plan(node, store, digests, ranks) for node in nodes_of(config))
     obstacles = _obstacles(stages, ranks, store.root)
     return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, _notes(config, stages))
 
 
 def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape:
-    """The model, with the vocabulary of the finished tokenizer or else the expected one."""
+    """The model's shape, with the vocabulary of the finished tokenizer or, before there is one, the expected size."""
     tokenizer = store.finished("tokenizer", tokenizer_fingerprint)
     if tokenizer:
         return config.model.shape(tokenizer.counts_as(TokenizerCounts).vocab_size)
@@ -85,23 +93,24 @@ def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape
     )
 
 
-def _flops_per_second(settings: TrainingSection, shape: GPTShape, ranks: int) -> float:
-    """What training reaches: on a GPU for each rank, or on all cores of this machine."""
-    dropout = settings.dropout if isinstance(settings, ArmSection) and settings.dropout is not None else shape.dropout
-    one = forecast.flops_per_second(replace(shape, dropout=dropout), settings.dtype, settings.micro_batch)
-    return one * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
+def _flops_per_second(section: TrainingSection, shape: GPTShape, ranks: int) -> float:
+    """What training will reach on all ranks: each has a GPU of its own, or all share the cores of this machine."""
+    dropout = section.dropout if isinstance(section, ArmSection) and section.dropout is not None else shape.dropout
+    unit = forecast.flops_per_second(replace(shape, dropout=dropout), section.dtype, section.micro_batch)
+    return unit * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
-def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int) -> StagePlan:
+def _stage_plan(node: Node, store: Store, digests: Mapping[str, str], ranks: int) -> StagePlan:
     stage, config = node.stage, node.config
-    folder = str(store.folder(stage.name, found[node.name]))
-    artifact = store.finished(stage.name, found[node.name])
+    folder = str(store.folder(stage.name, digests[node.name]))
+    artifact = store.finished(stage.name, digests[node.name])
     if artifact is not None:
         size = sum(entry.bytes for entry in artifact.manifest.files)
         return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
-    reason = _why(node, store, found)
+    reason = _why(node, store, digests)
     state = "stale" if reason else "will run"
-    shape = _shape(config, store, _tokenizer_fingerprint(node, found))
+    shape = _shape(config, store, _tokenizer_fingerprint(node, digests))
+    # Imported weights stand in for pretraining: no rank trains, but a model is written.
     if not stage.trains and stage.name == "pretrain":
         size = forecast.WEIGHT_BYTES * num_parameters(shape)
         return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
@@ -109,16 +118,16 @@ def _stage_plan(node: Node, store: Store, found: Mapping[str, str], ranks: int) 
         seconds, disk = _text_need(stage.name, config)
         return StagePlan(node.name, state, reason, folder, seconds, disk)
     need = forecast.training_need(stage.name, config, shape, ranks)
-    settings: TrainingSection = getattr(config, stage.name)
-    seconds = need.flops / _flops_per_second(settings, shape, ranks)
+    section: TrainingSection = getattr(config, stage.name)
+    seconds = need.flops / _flops_per_second(section, shape, ranks)
     return StagePlan(
-        node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, settings.zero
+        node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, section.zero
     )
 
 
-def _tokenizer_fingerprint(node: Node, found: Mapping[str, str]) -> str:
-    """Of the tokenizer that the node reads; of the run's own where it reads none."""
-    return found[node.inputs["tokenizer"].name if "tokenizer" in node.inputs else "tokenizer"]
+def _tokenizer_fingerprint(node: Node, digests: Mapping[str, str]) -> str:
+    """Fingerprint of the tokenizer that the node reads, or of the run's own if it reads none."""
+    return digests[node.inputs["tokenizer"].name if "tokenizer" in node.inputs else "tokenizer"]
 
 
 def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
@@ -134,13 +143,13 @@ def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
     return read / TEXT_BYTES_PER_SECOND[stage], int(disk[stage])
 
 
-def _why(node: Node, store: Store, found: Mapping[str, str]) -> str:
-    """What changed since this run's newest artifact of the stage; empty if there is none."""
+def _why(node: Node, store: Store, digests: Mapping[str, str]) -> str:
+    """What changed since the newest artifact of this stage under this run's name; empty if there is none."""
     newest = store.newest(node.stage.name, node.config.name)
     if newest is None:
         return ""
     changes = differences(newest.config, identity(node.stage.slice(node.config)))
-    inputs = [name for name, other in node.reads.items() if newest.inputs.get(name) != found[other.name]]
+    inputs = [name for name, other in node.reads.items() if newest.inputs.get(name) != digests[other.name]]
     changes += [f"{name} changes" for name in inputs]
     return ", ".join(changes) or "its format changed"
 
@@ -162,24 +171,25 @@ def _short(value: Any) -> str:
 
 def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path) -> tuple[str, ...]:
     ahead = [stage for stage in stages if stage.state != "done"]
-    found = []
+    obstacles = []
     disk = sum(stage.disk_bytes or 0 for stage in ahead)
-    free = shutil.disk_usage(_existing(root)).free
+    free = shutil.disk_usage(existing_parent(root)).free
     if disk > free:
-        found.append(f"{readable_bytes(disk)} of disk in {root}, {readable_bytes(free)} free.")
+        obstacles.append(f"{readable_bytes(disk)} of disk in {root}, {readable_bytes(free)} free.")
     memory = _memory_bytes()
     for stage in ahead:
         if stage.memory_bytes_per_rank is not None and stage.zero is not None:
+            # All local ranks share the machine's memory on a CPU machine; each has a GPU's to itself on others.
             need = stage.memory_bytes_per_rank[stage.zero] * min(ranks, _ranks_per_memory())
             if need > memory:
                 where = f"{stage.stage} with ZeRO {stage.zero} on {counted(ranks, 'rank')}"
-                found.append(f"{where} needs {readable_bytes(need)}, {readable_bytes(memory)} available.")
-    return tuple(found)
+                obstacles.append(f"{where} needs {readable_bytes(need)}, {readable_bytes(memory)} available.")
+    return tuple(obstacles)
 
 
 def _notes(config: Config, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
-    """What a training's dtype comes to where nothing multiplies bf16 in hardware."""
-    if has_bf16_units("cuda" if torch.cuda.is_available() else "cpu"):
+    """What the dtype of a training means on hardware without bf16 units."""
+    if has_bf16_units(default_device().type):
         return ()
     dtypes = {
         stage.stage: getattr(config, stage.stage).dtype
@@ -193,12 +203,12 @@ def _notes(config: Config, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
     return tuple(
         f"{', '.join(names)}: dtype {dtype} {text}."
         for dtype, text in meaning.items()
-        if (names := [name for name, found in dtypes.items() if found == dtype])
+        if (names := [name for name, chosen in dtypes.items() if chosen == dtype])
     )
 
 
 def _memory_bytes() -> int:
-    """Memory that training may use: of one GPU, or what this machine has available now."""
+    """Memory that training may use: one GPU's, or what is available on this machine now."""
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(0).total_memory)
     return int(psutil.virtual_memory().available)
@@ -207,11 +217,6 @@ def _memory_bytes() -> int:
 def _ranks_per_memory() -> int:
     """How many local ranks share the memory above: one per GPU, all of them on a CPU machine."""
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
-
-
-def _existing(path: Path) -> Path:
-    path = path.absolute()
-    return path if path.exists() else _existing(path.parent)
 
 
 def _line(stage: StagePlan, width: int) -> str:
@@ -223,8 +228,8 @@ def _line(stage: StagePlan, width: int) -> str:
     return "  ".join(part for part in parts if part).rstrip()
 
 
-def _memory_table(made: RunPlan, width: int) -> list[str]:
-    rows = [stage for stage in made.stages if stage.memory_bytes_per_rank is not None]
+def _memory_table(run_plan: RunPlan, width: int) -> list[str]:
+    rows = [stage for stage in run_plan.stages if stage.memory_bytes_per_rank is not None]
     if not rows:
         return []
     heading = "memory per rank"

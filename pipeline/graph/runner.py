@@ -59,6 +59,7 @@ def run_nodes(
     """
     digests = fingerprints(config)
     artifacts: dict[str, Artifact] = {}
+    # Looked up one by one, not all at once: a stage may take hours, and another run may finish a later one meanwhile.
     for node in nodes_of(config):
         artifact = store.finished(node.stage.name, digests[node.name])
         if artifact is None and node in selection:
@@ -158,7 +159,10 @@ def _do_stage(node: Node, fingerprint: str, work: Work) -> Manifest:
 
 
 def expanded(value: Any) -> Any:
-    """The same slice with ${VARIABLES} of the environment filled in; fingerprints use the unexpanded one."""
+    """The same slice with ${VARIABLES} of the environment filled in.
+
+    Fingerprints use the unexpanded one, so that the same data in another folder is the same run.
+    """
     if isinstance(value, BaseModel):
         return value.model_copy(update={name: expanded(getattr(value, name)) for name in type(value).model_fields})
     if isinstance(value, str):

@@ -1,6 +1,7 @@
-"""The stage graph as data: what each stage is called, needs, may see of the config, and which function does it.
+"""The stage graph as data: each stage's name, inputs, slice of the config, and the function that does it.
 
-Order is execution order. The function is named, not imported: planning and `--help` load neither torch nor datasets.
+The order is that of execution. Functions are named, not imported, so that planning and `--help` load neither torch
+nor datasets. `nodes_of` spreads the stages over the run and its variants.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ Slice = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One node. `version` is the format of its artifact: raise it when the same config would now give another one."""
+    """One stage. `version` is the format of its artifact: raise it when the same config would give a different one."""
 
     name: str
-    needs: tuple[str, ...]
-    slice: Callable[[Config], Slice]
-    function: str
+    needs: tuple[str, ...]  # stages whose artifacts it reads, where the run has them
+    slice: Callable[[Config], Slice]  # what it may see of the config, and so what its fingerprint covers
+    function: str  # "module:function" of Work -> StageCounts
     version: int = 1
     trains: bool = False  # every rank of every node takes part
-    pretrains: bool = False  # only in runs that have a corpus
+    pretrains: bool = False  # part of a run only if it has a corpus or imported weights
 
 
 def sections(*names: str) -> Callable[[Config], Slice]:
@@ -34,6 +35,7 @@ def sections(*names: str) -> Callable[[Config], Slice]:
 
 
 def _pretraining(config: Config) -> Slice:
+    # Weights change the mixture that is trained on and no text of the corpus: they are fingerprinted here.
     weights = {source.name: source.weight for source in config.corpus.sources}
     return {**sections("model", "pretrain", "deepspeed")(config), "weights": weights}
 
@@ -63,7 +65,7 @@ STAGES = (
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)
-# What takes their place in a run whose weights are imported; there is no corpus then.
+# Replace the stages of the same names in a run whose weights are imported. Such a run has no corpus.
 IMPORTED = (
     Stage("tokenizer", (), sections("pretrained"), "pipeline.huggingface.import_stages:take_tokenizer"),
     Stage(

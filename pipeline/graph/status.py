@@ -1,4 +1,4 @@
-"""How far a run is: each stage's state, and the live progress that a running one leaves behind."""
+"""`folio status`: the state of each stage, with the live progress of a running one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from pipeline.runtime.formatting import readable_seconds
 
 @dataclass(frozen=True)
 class StageState:
-    """`state` is "done", "running", "interrupted" (begun, nobody works on it) or "waiting"; `seconds` what it took."""
+    """The state of one node.
+
+    `state` is "done", "running", "interrupted" (begun, but no process works on it) or "waiting". `seconds` is what a
+    finished stage took; `progress` the content of a running stage's progress.json, None between two of its tasks.
+    """
 
     stage: str
     state: str
@@ -32,13 +36,14 @@ class StageState:
 
 def states(config: Config, store: Store) -> list[StageState]:
     """The state of every stage of the run, in order."""
-    found = fingerprints(config)
-    return [_state(node, found[node.name], store) for node in nodes_of(config)]
+    digests = fingerprints(config)
+    return [_state(node, digests[node.name], store) for node in nodes_of(config)]
 
 
-def as_text(found: list[StageState]) -> str:
-    width = max(len(state.stage) for state in found)
-    return "\n".join(f"{state.stage:>{width}}  {state.state:<11} {_detail(state)}".rstrip() for state in found)
+def as_text(stages: list[StageState]) -> str:
+    """One aligned line per stage."""
+    width = max(len(state.stage) for state in stages)
+    return "\n".join(f"{state.stage:>{width}}  {state.state:<11} {_detail(state)}".rstrip() for state in stages)
 
 
 def _state(node: Node, fingerprint: str, store: Store) -> StageState:
@@ -57,10 +62,10 @@ def _state(node: Node, fingerprint: str, store: Store) -> StageState:
 def _live(path: Path) -> dict[str, Any] | None:
     """Progress of the running task; None between tasks."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        progress: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    return found
+    return progress
 
 
 def _detail(state: StageState) -> str:

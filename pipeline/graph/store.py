@@ -13,7 +13,7 @@ from pipeline.graph.work import Artifact
 
 @dataclass(frozen=True)
 class Store:
-    """Finds artifacts below `root`."""
+    """Finds artifacts below `root`. It keeps no index: the folders and their manifests are the whole state."""
 
     root: Path
 
@@ -27,6 +27,7 @@ class Store:
 
     def finished(self, stage: str, fingerprint: str) -> Artifact | None:
         """The artifact if it is finished. Raises DataError if its manifest is damaged or belongs to another one."""
+        # Folder names hold twelve digits of the fingerprint; the manifest holds all, and is compared below.
         folder = self.folder(stage, fingerprint)
         if not (folder / MANIFEST).exists():
             return None
@@ -41,7 +42,7 @@ class Store:
     def newest(self, stage: str, run: str) -> Manifest | None:
         """The most recently finished manifest of a stage of this run under any config, to explain what changed."""
         manifests = [
-            found for folder in self.root.glob(f"{stage}-*") if (found := _manifest_or_none(folder)) is not None
+            manifest for folder in self.root.glob(f"{stage}-*") if (manifest := _manifest_or_none(folder)) is not None
         ]
         own = [manifest for manifest in manifests if manifest.run == run]
         return max(own, key=lambda manifest: manifest.finished, default=None)

@@ -1,4 +1,4 @@
-"""What a run makes besides its stages: the leak ablation and the rivals that its report compares with."""
+"""A run and its variants: the leak ablation, the rivals and the sizes that its report compares with."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.graph.fingerprints import fingerprints, identity
+from pipeline.graph.fingerprints import fingerprints
 from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection
 from pipeline.graph.stages import NAMES, Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.graph.variants import LEAK
 
 
 def config(**report: Any) -> Config:
@@ -22,6 +23,10 @@ def config(**report: Any) -> Config:
 
 def nodes(**report: Any) -> dict[str, Node]:
     return {node.name: node for node in nodes_of(config(**report))}
+
+
+def read_by(node: Node) -> dict[str, str]:
+    return {stage: other.name for stage, other in node.inputs.items()}
 
 
 def test_a_plain_run_makes_its_stages() -> None:
@@ -40,9 +45,10 @@ def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenize
     found = nodes(leak_ablation=True)
     assert list(found)[7:] == ["leak.corpus", "leak.shards", "leak.pretrain", "leak.finetune", "report"]
     assert found["leak.corpus"].config.corpus.decontaminate is False
-    assert found["leak.shards"].inputs == {"target": "target", "corpus": "leak.corpus", "tokenizer": "tokenizer"}
-    assert found["leak.finetune"].inputs["pretrain"] == "leak.pretrain"
-    assert found["report"].inputs["leak.finetune"] == "leak.finetune"
+    assert read_by(found["leak.shards"]) == {"target": "target", "corpus": "leak.corpus", "tokenizer": "tokenizer"}
+    assert found["leak.finetune"].inputs["pretrain"] is found["leak.pretrain"]
+    assert found["report"].reads["leak.finetune"] is found["leak.finetune"]
+    assert {node.variant for node in found["report"].compared} == {LEAK}
     prints = fingerprints(config(leak_ablation=True))
     assert prints["leak.pretrain"] != prints["pretrain"]
     assert prints["report"] != fingerprints(config())["report"]
@@ -77,14 +83,14 @@ def test_a_rival_with_the_same_tokenizer_is_another_scratch_arm() -> None:
     assert list(found)[7:] == ["fewer steps.scratch", "report"]
     rival = found["fewer steps.scratch"]
     assert (rival.config.scratch.max_steps, rival.config.scratch.seeds) == (300, (1,))
-    assert rival.inputs == {"tokenizer": "tokenizer", "shards": "shards"}
+    assert read_by(rival) == {"tokenizer": "tokenizer", "shards": "shards"}
 
 
 def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone() -> None:
     found = nodes(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}})
     assert list(found)[7:] == ["characters.tokenizer", "characters.shards", "characters.scratch", "report"]
-    assert found["characters.tokenizer"].inputs == {"target": "target"}
-    assert found["characters.shards"].inputs == {"target": "target", "tokenizer": "characters.tokenizer"}
+    assert read_by(found["characters.tokenizer"]) == {"target": "target"}
+    assert read_by(found["characters.shards"]) == {"target": "target", "tokenizer": "characters.tokenizer"}
     assert found["characters.scratch"].config.scratch.seeds == (4, 5)
     alone = Config.model_validate({"name": "y", "tokenizer": {"kind": "char"}, "scratch": {"seeds": [4, 5]}})
     prints = fingerprints(config(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}}))
@@ -94,7 +100,7 @@ def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone() -> None:
 def test_another_size_is_pretrained_finetuned_and_trained_from_scratch_on_one_seed() -> None:
     found = nodes(sizes={"small": {"model.width": 64}})
     assert list(found)[7:] == ["small.pretrain", "small.scratch", "small.finetune", "report"]
-    assert found["small.finetune"].inputs == {
+    assert read_by(found["small.finetune"]) == {
         "tokenizer": "tokenizer",
         "shards": "shards",
         "pretrain": "small.pretrain",
@@ -139,10 +145,3 @@ def test_what_only_the_report_reads_is_selected_with_it() -> None:
     assert all(node in whole for node in found.values())
     assert found["leak.pretrain"] not in arms and found["r.scratch"] not in arms and found["finetune"] in arms
     assert [name for name, node in found.items() if node in only] == ["report"]
-
-
-def test_a_later_field_counts_once_it_is_set() -> None:
-    branched = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"branch_at": (100,)})})
-    assert "branch_at" not in identity(config().pretrain)
-    assert identity(branched.pretrain)["branch_at"] == [100]
-    assert fingerprints(branched)["pretrain"] != fingerprints(config())["pretrain"]
