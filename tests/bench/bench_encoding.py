@@ -30,11 +30,11 @@ import zstandard
 
 from pipeline.corpus.installed_text import docstrings
 from pipeline.corpus.parts import PartWriter, document_line, read_part
-from pipeline.execution.worker_pool import worker_pool
+from pipeline.execution.worker_pool import InProcess, worker_pool
 from pipeline.runtime.progress import Progress
 from pipeline.tokens.shard import TokenStream
 from pipeline.tokens.shards_stage import ShardSet, write_shards
-from pipeline.tokens.tokenizer import FILE, load_tokenizer
+from pipeline.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 from pipeline.tokens.tokenizer_stage import byte_pairs
 
 TEXT_BYTES, PART_BYTES = 48_000_000, 4_000_000
@@ -85,7 +85,7 @@ def measured(contender: str, folder: Path) -> dict[str, Any]:
 
 def reference(folder: Path) -> dict[str, Any]:
     """Bare `tokenizers` on two threads: text in memory, ids not even taken out."""
-    tokenizer = tokenizers.Tokenizer.from_file(str(folder / FILE))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     tokenizer.encode_special_tokens = True
     texts = texts_of(folder)
     watch = Watch()
@@ -109,11 +109,10 @@ def shards(folder: Path) -> dict[str, Any]:
         watch = Watch()
         wanted = ShardSet(Path(name), "train", parts, folder, shard_bytes=64_000_000)
         with worker_pool(CORES) as pool, Progress("bench").task("encoding", None, "bytes") as task:
-            assert pool is not None, "two workers make a pool"
-            for ready in [pool.submit(time.sleep, 0.5) for _ in range(CORES)]:
-                ready.result()
+            # Every worker has started before the clock does: each takes one of these units.
+            list(pool.in_order(time.sleep, [0.5] * CORES))
             started = time.perf_counter()
-            write_shards(wanted, pool, CORES, task)
+            write_shards(wanted, pool, task)
             seconds = time.perf_counter() - started
         stream = TokenStream.open(sorted(Path(name).glob("*.arrow")))
         whole = stream.window(0, len(stream))
@@ -144,10 +143,10 @@ RATIOS = (
 
 
 def digest(documents: Any) -> str:
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for ids in documents:
-        found.update(np.ascontiguousarray(ids, np.uint16))
-    return found.hexdigest()
+        sha256.update(np.ascontiguousarray(ids, np.uint16))
+    return sha256.hexdigest()
 
 
 def texts_of(folder: Path) -> list[str]:
@@ -169,12 +168,12 @@ def prepare(folder: Path) -> int:
             held = 0
     writer.flush()
     sample = [text[at : at + 10_000] for text in texts_of(folder) for at in range(0, len(text), 60_000)]
-    (folder / FILE).write_text(byte_pairs(sample, VOCABULARY))
+    (folder / TOKENIZER_FILE).write_text(byte_pairs(sample, VOCABULARY))
     return text_bytes
 
 
 def data_texts() -> Iterator[str]:
-    """An even part of every file of FOLIO_DATA/corpus."""
+    """As much text from every file of FOLIO_DATA/corpus."""
     paths = sorted(Path(os.environ["FOLIO_DATA"], "corpus").glob("*.jsonl.zst"))
     assert paths, "FOLIO_DATA has no corpus/*.jsonl.zst"
     for path in paths:
@@ -189,7 +188,7 @@ def data_texts() -> Iterator[str]:
 
 
 def installed_texts() -> Iterator[str]:
-    return (str(record.payload) for record in docstrings(None, 1))
+    return (str(record.payload) for record in docstrings(InProcess()))
 
 
 if __name__ == "__main__":

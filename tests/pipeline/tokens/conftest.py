@@ -11,6 +11,7 @@ import pytest
 from pipeline.config.schema import LaunchSection, ShardsSection, TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.graph.manifest import Manifest, file_entries
+from pipeline.graph.stage_counts import Contamination, CorpusCounts, StageCounts
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
 from pipeline.tokens import tokenizer_stage
@@ -22,16 +23,38 @@ BOOKS = [f"Chapter {n}.\n" + f"It was the {n}th of a long row of days, she'd sai
 PLAYS = [f"KING {n}.\r\n  What ho! «où» — {n * 13} 漢字 🙂\n\n\n" * (3 + n % 5) for n in range(30)]
 
 
-def artifact(stage: str, folder: Path, counts: dict[str, Any]) -> Artifact:
-    """The artifact of a folder, with the receipt that the runner would write."""
-    receipt = {"run": "test", "fingerprint": "f" * 64, "config": {}, "inputs": {}, "seconds": 1, "rank_seconds": 1}
-    receipt |= {"peak_memory_bytes": 1, "finished": "", "versions": {}, "git_commit": ""}
-    return Artifact(stage, folder, Manifest(stage=stage, files=file_entries(folder), counts=counts, **receipt))
+def artifact(stage: str, folder: Path, counts: StageCounts) -> Artifact:
+    """The artifact of a folder, with the manifest that the runner would write."""
+    values: dict[str, Any] = {"run": "test", "fingerprint": "f" * 64, "config": {}, "inputs": {}, "finished": ""}
+    values |= {"seconds": 1, "rank_seconds": 1, "peak_memory_bytes": 1, "versions": {}, "git_commit": ""}
+    counted = counts.model_dump(mode="json")
+    return Artifact(stage, folder, Manifest(stage=stage, files=file_entries(folder), counts=counted, **values))
+
+
+def counted_corpus(bytes_kept: int, ngram_words: int | None) -> CorpusCounts:
+    """What stage corpus would count, as far as the stages of this package read it."""
+    removed = {"documents_removed": 0, "bytes_removed": 0, "val_ngrams_total": 0, "val_ngrams_left": 0}
+    return CorpusCounts(
+        sources=(),
+        documents_in=0,
+        documents_kept=0,
+        dropped={},
+        bytes_kept=bytes_kept,
+        validation_documents=0,
+        damaged_files=(),
+        origin="sources",
+        contamination=Contamination(ngram_words=ngram_words, **removed),
+    )
 
 
 @pytest.fixture
-def finished() -> Callable[[str, Path, dict[str, Any]], Artifact]:
+def finished() -> Callable[[str, Path, StageCounts], Artifact]:
     return artifact
+
+
+@pytest.fixture
+def corpus_counts() -> Callable[[int, int | None], CorpusCounts]:
+    return counted_corpus
 
 
 @pytest.fixture
@@ -39,9 +62,9 @@ def target(tmp_path: Path) -> Artifact:
     folder = tmp_path / "target"
     folder.mkdir()
     cuts = {"train": (0, 20_000), "selection": (20_000, 22_000), "validation": (22_000, None)}
-    for part, (start, stop) in cuts.items():
-        (folder / f"{part}.txt").write_bytes(TARGET_TEXT[start:stop].encode())
-    return artifact("target", folder, {})
+    for split, (start, stop) in cuts.items():
+        (folder / f"{split}.txt").write_bytes(TARGET_TEXT[start:stop].encode())
+    return artifact("target", folder, StageCounts())
 
 
 @pytest.fixture
@@ -57,8 +80,8 @@ def corpus(tmp_path: Path) -> Artifact:
         train.flush()
         validation.add(document_line({"id": f"{source}-v", "source": source, "text": f"A {source} text of its own.\n"}))
         validation.flush()
-    counts = {"bytes_kept": sum(len(text.encode()) for text in BOOKS + PLAYS)}
-    return artifact("corpus", folder, counts | {"contamination": {"ngram_words": None}})
+    bytes_kept = sum(len(text.encode()) for text in BOOKS + PLAYS)
+    return artifact("corpus", folder, counted_corpus(bytes_kept, ngram_words=None))
 
 
 @pytest.fixture
@@ -70,8 +93,8 @@ def work_of(tmp_path: Path) -> Callable[..., Work]:
     ) -> Work:
         place = tmp_path / (folder or stage)
         place.mkdir(exist_ok=True)
-        given = {one.stage: one for one in inputs}
-        return Work(stage, {stage: section}, given, place, LaunchSection(), workers, Progress(stage))
+        by_stage = {artifact.stage: artifact for artifact in inputs}
+        return Work(stage, {stage: section}, by_stage, place, LaunchSection(), workers, Progress(stage))
 
     return make
 

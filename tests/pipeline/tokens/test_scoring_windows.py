@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gpt.loss import IGNORED
-from pipeline.errors import ConfigError
-from pipeline.tokens.scoring_windows import scoring_windows
+from pipeline.errors import ConfigError, DataError
+from pipeline.tokens.scoring_windows import ScoringWindows, scoring_windows
+from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, shard_name, write_shard
 
 X = IGNORED
 
@@ -54,3 +57,39 @@ def test_every_token_is_scored_once_with_its_own_past(length: int, context: int)
 def test_stride_outside_the_context_is_refused(stride: int) -> None:
     with pytest.raises(ConfigError, match=f"stride is {stride}"):
         scoring_windows(np.arange(9), context=4, stride=stride)
+
+
+def stream_of(folder: Path, num_tokens: int) -> TokenStream:
+    """The stream of a shard "target/selection" with the tokens 0 ... num_tokens - 1."""
+    path = folder / "target" / "selection.arrow"
+    path.parent.mkdir()
+    info = ShardInfo(shard_name(path), "target", tokenizer_sha256="a" * 64, vocab_size=100, end_of_text=0)
+    tokens = np.arange(num_tokens, dtype=np.uint16)
+    write_shard(path, [Rows(tokens, np.array([0, num_tokens]), ["selection"])], info)
+    return TokenStream.open([path])
+
+
+def test_windows_of_a_shard_are_those_of_its_tokens(tmp_path: Path) -> None:
+    stream_of(tmp_path, 7)
+    path = tmp_path / "target" / "selection.arrow"
+    windows = ScoringWindows.of_shard(path, tokenizer_sha256="a" * 64, context=4, stride=2)
+    assert windows.inputs.tolist() == [[0, 1, 2, 3], [2, 3, 4, 5]]
+    assert windows.targets.tolist() == [[1, 2, 3, 4], [X, X, 5, 6]]
+    assert windows.num_tokens == 6
+    with pytest.raises(DataError, match="b" * 64):
+        ScoringWindows.of_shard(path, tokenizer_sha256="b" * 64, context=4)
+
+
+def test_empty_selection_split_is_refused(tmp_path: Path) -> None:
+    """Its shard holds one row with the end-of-text id alone, from which nothing can be predicted."""
+    with pytest.raises(ConfigError, match=r"selection split is empty\. Raise target\.selection"):
+        ScoringWindows.covering(stream_of(tmp_path, 1), context=4)
+
+
+def test_ranks_get_windows_in_turn_padded_with_windows_that_do_not_count() -> None:
+    """Three windows on two ranks with micro-batches of one: 0 and 2, then 1 and padding."""
+    inputs = np.array([[1, 2], [3, 4], [5, 6]])
+    windows = ScoringWindows(inputs, inputs + 10)
+    first, second = (windows.micro_batches_of(rank, world_size=2, micro_batch=1) for rank in (0, 1))
+    assert [targets.tolist() for _, targets in first] == [[[11, 12]], [[15, 16]]]
+    assert [targets.tolist() for _, targets in second] == [[[13, 14]], [[X, X]]]

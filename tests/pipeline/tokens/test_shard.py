@@ -102,8 +102,8 @@ def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_batches_are_bounded_in_documents_and_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard, "BATCH_DOCUMENTS", 3)
-    monkeypatch.setattr(shard, "BATCH_TOKENS", 10)
+    monkeypatch.setattr(shard, "RECORD_BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr(shard, "RECORD_BATCH_TOKENS", 10)
     path = tmp_path / "train.arrow"
     lengths = [1, 1, 1, 1, 25, 4, 6, 1]
     write_shard(path, [rows_of(*[[EOT] + [7] * (length - 1) for length in lengths])], info_of(path))
@@ -164,5 +164,5 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
     table = pa.table({"tokens": [[1]]})
     with pa.ipc.new_file(str(path), table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(DataError, match="no token shard"):
+    with pytest.raises(DataError, match="not a token shard"):
         TokenStream.open([path])

@@ -17,9 +17,10 @@ from pipeline.config.schema import ShardsSection, TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
 from pipeline.errors import DataError
 from pipeline.graph.manifest import file_entries
+from pipeline.graph.stage_counts import TextTotals
 from pipeline.graph.work import Artifact, Work
 from pipeline.tokens import shards_stage, tokenizer_stage
-from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, num_batches, read_info, read_rows
+from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, num_record_batches, read_info, read_rows
 from pipeline.tokens.tokenizer import load_tokenizer
 
 MakeWork = Callable[..., Work]
@@ -46,23 +47,24 @@ def test_shards_hold_every_document_once_and_in_order(work: Work) -> None:
         assert [(row["document"], row["source"]) for row in rows] == [(doc["id"], doc["source"]) for doc in documents]
         assert {row["tokens"][0] for row in rows} == {tokenizer.end_of_text}
         assert [tokenizer.decode(row["tokens"][1:]) for row in rows] == [doc["text"] for doc in documents]
-        assert counts[f"corpus_{split}"] == {
-            "documents": len(documents),
-            "tokens": sum(len(row["tokens"]) for row in rows),
-            "bytes": sum(len(doc["text"].encode()) for doc in documents),
-        }
+        assert getattr(counts, f"corpus_{split}") == TextTotals(
+            documents=len(documents),
+            tokens=sum(len(row["tokens"]) for row in rows),
+            bytes=sum(len(doc["text"].encode()) for doc in documents),
+        )
 
 
 def test_target_texts_are_one_document_each(work: Work) -> None:
     counts = shards_stage.make_shards(work)
     tokenizer = load_tokenizer(work.inputs["tokenizer"].folder)
-    for part in ("train", "selection", "validation"):
-        stream = TokenStream.open([work.folder / "target" / f"{part}.arrow"], tokenizer_sha256=tokenizer.sha256)
-        text = (work.inputs["target"].folder / f"{part}.txt").read_bytes()
+    for split in ("train", "selection", "validation"):
+        stream = TokenStream.open([work.folder / "target" / f"{split}.arrow"], tokenizer_sha256=tokenizer.sha256)
+        text = (work.inputs["target"].folder / f"{split}.txt").read_bytes()
         ids = stream.window(0, len(stream))
         assert ids[0] == tokenizer.end_of_text
         assert tokenizer.decode_bytes(ids[1:]) == text
-        assert counts[f"target_{part}"] == {"documents": 1, "tokens": len(stream), "bytes": len(text)}
+        totals = TextTotals(documents=1, tokens=len(stream), bytes=len(text))
+        assert getattr(counts, f"target_{split}") == totals
 
 
 def test_each_shard_has_one_source_and_about_the_wanted_size(work: Work) -> None:
@@ -73,9 +75,9 @@ def test_each_shard_has_one_source_and_about_the_wanted_size(work: Work) -> None
     assert len(infos) > 2
     for info, following in pairwise(infos):
         assert info.tokens * 2 >= SMALL.shard_bytes or following.source != info.source
-    assert counts["sources"].keys() == {"books", "plays"}
+    assert counts.sources.keys() == {"books", "plays"}
     plays = TokenStream.open(paths, source="plays")
-    assert len(plays) == counts["sources"]["plays"]["tokens"]
+    assert len(plays) == counts.sources["plays"].tokens
     assert plays.documents_of(0, 1)[0].document == "plays-0"
 
 
@@ -128,15 +130,15 @@ import pickle, sys, time
 from pathlib import Path
 from pipeline.runtime.progress import Progress
 from pipeline.graph.work import Work
-from pipeline.tokens import encoding
+from pipeline.tokens import shards_stage
 
-def slowly(*arguments, write=encoding.write_shard):
+def slowly(*arguments, write=shards_stage.write_shard):
     write(*arguments)
     time.sleep(0.5)
 
 if __name__ == "__main__":
-    encoding.write_shard = slowly
-    encoding.run(Work(**pickle.loads(Path(sys.argv[1]).read_bytes()), progress=Progress("shards")))
+    shards_stage.write_shard = slowly
+    shards_stage.make_shards(Work(**pickle.loads(Path(sys.argv[1]).read_bytes()), progress=Progress("shards")))
 """
 
 
@@ -168,11 +170,11 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -
 
 def test_lecture_run_needs_no_corpus(target: Artifact, work_of: MakeWork, finished: Finished) -> None:
     tokenizer = work_of("tokenizer", target, section=TokenizerSection(kind="char"))
-    made = finished("tokenizer", tokenizer.folder, tokenizer_stage.make_tokenizer(tokenizer))
-    counts = shards_stage.make_shards(work_of("shards", target, made, section=SMALL))
-    assert counts["val_ngrams_left_in_shards"] is None
-    assert counts["corpus_train"] == {"documents": 0, "tokens": 0, "bytes": 0}
-    assert counts["target_train"] == {"documents": 1, "tokens": 20_001, "bytes": 20_000}
+    characters = finished("tokenizer", tokenizer.folder, tokenizer_stage.make_tokenizer(tokenizer))
+    counts = shards_stage.make_shards(work_of("shards", target, characters, section=SMALL))
+    assert counts.val_ngrams_left_in_shards is None
+    assert counts.corpus_train == TextTotals(documents=0, tokens=0, bytes=0)
+    assert counts.target_train == TextTotals(documents=1, tokens=20_001, bytes=20_000)
 
 
 def test_tokens_that_lose_text_are_noticed(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +193,6 @@ def test_changed_tokenizer_is_refused(work: Work) -> None:
 def test_rows_of_a_batch_are_its_documents(work: Work) -> None:
     shards_stage.make_shards(work)
     path = work.folder / "corpus" / "train-00000.arrow"
-    rows = [read_rows(path, index) for index in range(num_batches(path))]
+    rows = [read_rows(path, index) for index in range(num_record_batches(path))]
     assert [name for batch in rows for name in batch.documents][:2] == ["books-0", "books-1"]
     assert sum(len(batch.tokens) for batch in rows) == read_info(path).tokens

@@ -13,9 +13,10 @@ import tokenizers
 from pipeline.config.schema import TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.errors import ConfigError, DataError
+from pipeline.graph.stage_counts import CorpusCounts
 from pipeline.graph.work import Artifact, Work
 from pipeline.tokens import tokenizer_stage
-from pipeline.tokens.tokenizer import END_OF_TEXT, FILE, load_tokenizer
+from pipeline.tokens.tokenizer import END_OF_TEXT, TOKENIZER_FILE, load_tokenizer
 
 MakeWork = Callable[..., Work]
 
@@ -23,14 +24,14 @@ MakeWork = Callable[..., Work]
 def test_stage_writes_a_file_that_tokenizers_reads(target: Artifact, corpus: Artifact, work_of: MakeWork) -> None:
     work = work_of("tokenizer", target, corpus, section=TokenizerSection(vocab_size=400))
     counts = tokenizer_stage.make_tokenizer(work)
-    file = work.folder / FILE
-    found = tokenizers.Tokenizer.from_file(str(file))
-    assert counts["kind"] == "bpe"
-    assert counts["vocab_size"] == found.get_vocab_size() == 400
-    assert counts["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert [found.id_to_token(number) for number in (0, 1, 256)] == [END_OF_TEXT, "!", "Ń"]
-    assert counts["bytes_per_token"].keys() == {"books", "plays", "target"}
-    assert all(1 < ratio < 20 for ratio in counts["bytes_per_token"].values())
+    file = work.folder / TOKENIZER_FILE
+    reread = tokenizers.Tokenizer.from_file(str(file))
+    assert counts.kind == "bpe"
+    assert counts.vocab_size == reread.get_vocab_size() == 400
+    assert counts.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert [reread.id_to_token(number) for number in (0, 1, 256)] == [END_OF_TEXT, "!", "Ń"]
+    assert counts.bytes_per_token.keys() == {"books", "plays", "target"}
+    assert all(1 < ratio < 20 for ratio in counts.bytes_per_token.values())
     assert list(work.folder.iterdir()) == [file]
 
 
@@ -38,13 +39,13 @@ def test_sample_is_everything_when_the_budget_is_large(target: Artifact, corpus:
     counts = tokenizer_stage.make_tokenizer(
         work_of("tokenizer", target, corpus, section=TokenizerSection(vocab_size=300))
     )
-    assert counts["sample_bytes"] == corpus.manifest.counts["bytes_kept"] + 20_000
+    assert counts.sample_bytes == corpus.counts_as(CorpusCounts).bytes_kept + 20_000
 
 
 def test_number_of_workers_does_not_change_the_file(target: Artifact, corpus: Artifact, work_of: MakeWork) -> None:
     section = TokenizerSection(vocab_size=400, sample_bytes=20_000)
     hashes = {
-        tokenizer_stage.make_tokenizer(work_of("tokenizer", target, corpus, section=section, workers=workers))["sha256"]
+        tokenizer_stage.make_tokenizer(work_of("tokenizer", target, corpus, section=section, workers=workers)).sha256
         for workers in (1, 2)
     }
     assert len(hashes) == 1
@@ -52,10 +53,10 @@ def test_number_of_workers_does_not_change_the_file(target: Artifact, corpus: Ar
 
 PROGRAM = """
 import hashlib
-from pipeline.tokens import training
-text = open(training.__file__).read()
+from pipeline.tokens import tokenizer_stage
+text = open(tokenizer_stage.__file__).read()
 lines = [text[at : at + 50] for at in range(len(text) - 50)]
-print(hashlib.sha256(training.byte_pairs(lines, 600).encode()).hexdigest())
+print(hashlib.sha256(tokenizer_stage.byte_pairs(lines, 600).encode()).hexdigest())
 """
 
 
@@ -70,19 +71,19 @@ def test_number_of_threads_does_not_change_the_file() -> None:
 
 def test_bpe_never_looks_at_selection_or_validation(target: Artifact, work_of: MakeWork) -> None:
     section = TokenizerSection(vocab_size=350)
-    before = tokenizer_stage.make_tokenizer(work_of("tokenizer", target, section=section))["sha256"]
-    for part in ("selection", "validation"):
-        (target.folder / f"{part}.txt").unlink()
+    before = tokenizer_stage.make_tokenizer(work_of("tokenizer", target, section=section)).sha256
+    for split in ("selection", "validation"):
+        (target.folder / f"{split}.txt").unlink()
     only_train = Artifact("target", target.folder, target.manifest.model_copy(update={"files": ()}))
-    assert tokenizer_stage.make_tokenizer(work_of("tokenizer", only_train, section=section))["sha256"] == before
+    assert tokenizer_stage.make_tokenizer(work_of("tokenizer", only_train, section=section)).sha256 == before
 
 
 def test_character_vocabulary_is_that_of_the_whole_target(target: Artifact, work_of: MakeWork) -> None:
     work = work_of("tokenizer", target, section=TokenizerSection(kind="char"))
     counts = tokenizer_stage.make_tokenizer(work)
-    text = "".join((target.folder / f"{part}.txt").read_text() for part in ("train", "selection", "validation"))
-    assert counts["vocab_size"] == len(set(text)) + 2
-    assert counts["bytes_per_token"] == {"target": 1.0}
+    text = "".join((target.folder / f"{split}.txt").read_text() for split in ("train", "selection", "validation"))
+    assert counts.vocab_size == len(set(text)) + 2
+    assert counts.bytes_per_token == {"target": 1.0}
     tokenizer = load_tokenizer(work.folder)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.encode("".join(sorted(set(text)))).tolist() == list(range(len(set(text))))
