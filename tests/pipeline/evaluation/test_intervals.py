@@ -5,13 +5,17 @@ import pytest
 from scipy import stats
 
 from pipeline.errors import DataError
-from pipeline.evaluation.intervals import Losses, Spread, arm_loss, block_windows, gain, gap
+from pipeline.evaluation.intervals import DocumentLosses, Losses, Spread, arm_loss, block_windows, gain, gap, text_draws
 
 
 def losses(per_token: np.ndarray, tokens_per_window: int = 10) -> Losses:
     """Losses of windows of equal length from their nats per token, (seeds, windows)."""
     tokens = np.full(per_token.shape[1], tokens_per_window)
     return Losses(per_token * tokens, tokens)
+
+
+def by(side: Losses, *documents: str) -> DocumentLosses:
+    return DocumentLosses(side, documents)
 
 
 def experiment(rng: np.random.Generator, true_gain: float) -> tuple[Losses, Losses]:
@@ -142,20 +146,32 @@ def test_blocks_grow_with_the_cube_root_of_the_text(windows: int, length: int) -
 
 def test_gap_is_validation_minus_train() -> None:
     train, validation = losses(np.array([[1.0, 2.0]])), losses(np.array([[2.0, 5.0]]))
-    assert gap(train, validation, [["a", "b"], ["c", "d"]], resamples=100, seed=0).mean == pytest.approx(2.0)
+    assert gap(by(train, "a", "b"), by(validation, "c", "d"), resamples=100, seed=0).mean == pytest.approx(2.0)
 
 
 def test_gap_resamples_documents_and_not_their_windows() -> None:
     rng = np.random.default_rng(6)
     books = np.repeat(rng.normal(3, 0.5, size=10), 20)[None]
     names = [f"book-{at // 20}" for at in range(200)]
-    by_book = gap(losses(books), losses(books), [names, names], resamples=4000, seed=0)
-    windows = [str(at) for at in range(200)]
-    by_window = gap(losses(books), losses(books), [windows, windows], resamples=4000, seed=0)
+    by_book, by_window = (
+        gap(side, side, resamples=4000, seed=0)
+        for side in (by(losses(books), *names), by(losses(books), *map(str, range(200))))
+    )
     assert by_book.high - by_book.low > 3 * (by_window.high - by_window.low)
 
 
 def test_gap_within_one_document_resamples_its_windows() -> None:
     side = losses(np.random.default_rng(7).normal(3, 0.5, size=(1, 50)))
-    found = gap(side, side, [["book"] * 50, [str(at) for at in range(50)]], resamples=500, seed=0)
+    book, windows = by(side, *["book"] * 50), by(side, *map(str, range(50)))
+    found = gap(book, windows, resamples=500, seed=0)
     assert found.low < 0 < found.high
+
+
+def test_resampled_texts_are_the_same_for_all_sides() -> None:
+    rng = np.random.default_rng(1)
+    harder = rng.normal(3, 0.5, size=60)
+    pair = [Losses((harder + shift)[None] * 10, np.full(60, 10)) for shift in (0.0, 0.25)]
+    draws = text_draws(pair, resamples=50, rng=rng)
+    assert draws.shape == (50, 2)
+    assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(50, 0.25))
+    assert draws[:, 0].std() > 0.01

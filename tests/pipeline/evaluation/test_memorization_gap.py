@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from pipeline.evaluation.memorization_gap import pretraining_gap
+from pipeline.evaluation.memorization_gap import memorization_gap
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.batches import Batches, Mixture
 from pipeline.tokens.shard import TokenStream
@@ -17,7 +15,7 @@ from pipeline.tokens.tokenizer import load_tokenizer
 def measured(chain: Any) -> Any:
     sha256 = load_tokenizer(chain.artifacts["tokenizer"].folder).sha256
     pretrain, shards = chain.artifacts["pretrain"], chain.artifacts["shards"]
-    return pretraining_gap(pretrain, shards, sha256, torch.device("cpu"), resamples=200)
+    return memorization_gap(pretrain, shards, sha256, torch.device("cpu"), resamples=200)
 
 
 @torch.no_grad()
@@ -28,20 +26,20 @@ def test_train_loss_is_that_of_the_first_batches_of_the_data_order(chain: Any) -
     batches = Batches(Mixture([(stream, 1.0)], 16), batch_samples=4, seed=0)
     seen = [batch for step in range(4) for batch in batches.of_step(step, rank=0, world_size=1, micro_batch=4)]
     sums = [model(torch.from_numpy(inputs), torch.from_numpy(targets)) for inputs, targets in seen]
-    expected = sum(float(one.nats) for one in sums) / sum(float(one.count) for one in sums)
-    assert measured(chain)["train_nats_per_token"] == pytest.approx(expected, rel=1e-5)
+    expected = sum(float(loss.nats) for loss in sums) / sum(float(loss.count) for loss in sums)
+    assert measured(chain).train.loss.mean == pytest.approx(expected, rel=1e-5)
 
 
 def test_fewer_than_two_windows_measure_no_gap(chain: Any) -> None:
-    artifact = chain.artifacts["pretrain"]
-    section = artifact.manifest.config["pretrain"] | {"evaluate_tokens": 31}
-    manifest = artifact.manifest.model_copy(update={"config": artifact.manifest.config | {"pretrain": section}})
-    chain.artifacts["pretrain"] = replace(artifact, manifest=manifest)
+    chain.reconfigured("pretrain", evaluate_tokens=31)  # of a context of 16
     assert measured(chain) is None
+    chain.reconfigured("pretrain", evaluate_tokens=32)
+    assert measured(chain).num_windows == 2
 
 
 def test_documents_on_both_sides_are_counted(chain: Any) -> None:
-    found = measured(chain)
-    assert 1 < found["train_documents"] <= 5
-    assert 1 < found["validation_documents"] <= 4
-    assert np.isfinite(found["gap_ci95"]).all()
+    gap = measured(chain)
+    assert 1 < gap.train.num_documents <= 5
+    assert 1 < gap.validation.num_documents <= 4
+    assert gap.gap.mean == pytest.approx(gap.validation.loss.mean - gap.train.loss.mean)
+    assert gap.gap.low < gap.gap.mean < gap.gap.high

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.page.wording import exact
+from pipeline.report.wording import exact
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")

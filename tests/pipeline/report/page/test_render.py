@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import stage
 from pipeline.report.figures.drawing import COLOURS
 from pipeline.report.page import render
-from pipeline.report.page.reproduce import reproduction
 
 CSS = Path(render.__file__).with_name("report.css").read_text(encoding="utf-8")
 
@@ -150,31 +148,63 @@ def test_marks_say_values_without_a_script(html: str) -> None:
     assert re.fullmatch(r"Gain\n[\d.]+ bits/byte\n95% interval [\d.]+ to [\d.]+", titles[0])
 
 
-def test_reproduction_installs_the_same_versions_and_runs_with_the_same_ranks(written: Any) -> None:
-    content = written.content
-    content["provenance"]["versions"] = {"python": "3.11.7", "torch": "2.13.0+cpu", "numpy": "2.4.6"}
-    content["cost"]["pretrain"]["ranks"] = 2
-    assert reproduction(content).split("\n")[0] == "git checkout 0123456789ab"
-    assert reproduction(content).split("\n")[2:] == [
-        "python -m pip install --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu numpy==2.4.6 .",
-        "export FOLIO_DATA=/path/to/data   # the folder that the config's paths start from",
-        "folio run configs/tiny.yaml --ranks 2",
-    ]
-
-
 def test_markdown_repeats_the_verdict_and_the_table(written: Any) -> None:
-    text = (written.folder / "report.md").read_text(encoding="utf-8")
+    text = written.markdown
     assert text.startswith("# Pretraining helps on words.txt: it saves ")
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert len({line.count("|") for line in table[:5]}) == 1
     assert "| **Gain** | **" in text and "- [x] same tokenizer" in text
 
 
-def test_a_stand_in_target_is_announced_loudly(chain: Any) -> None:
+def test_a_stand_in_target_is_announced_loudly(chain: Any, write: Any) -> None:
     chain.recounted("target", origin="installed text", name="python-language-reference")
-    work = chain.work()
-    stage.make_report(work)
-    html = (work.folder / "report.html").read_text(encoding="utf-8")
-    assert "<title>⚠ Pretraining helps on a stand-in text" in html
-    assert html.index('role="alert">The target is not what was asked for') < html.index("<h1>")
-    assert "> **The target is not what was asked for" in (work.folder / "report.md").read_text(encoding="utf-8")
+    written = write(chain)
+    assert "<title>⚠ Pretraining helps on a stand-in text" in written.html
+    assert written.html.index('role="alert">The target is not what was asked for') < written.html.index("<h1>")
+    assert "> **The target is not what was asked for" in written.markdown
+
+
+def test_page_and_text_show_every_section(whole: Any) -> None:
+    for heading in (
+        "Does the gain hold against other models from scratch?",
+        "How much pretraining does it take?",
+        "Does it hang on the size of the model?",
+        "How much would have been memory?",
+    ):
+        assert heading in whole.html
+    for heading in (
+        "## Other models from scratch",
+        "## The gain over pretraining",
+        "## The gain over model size",
+        "## The leak ablation",
+    ):
+        assert heading in whole.markdown
+    titles = re.findall(r"<title>([^<]*)</title></path>", whole.html)
+    assert any("Next doubling, 2.56k tokens" in title for title in titles)
+    assert whole.report.rivals[1].name in whole.html
+
+
+def test_a_plain_page_has_no_section_of_what_was_not_measured(written: Any) -> None:
+    assert "How much would have been memory" not in written.html
+    assert "## The leak ablation" not in written.markdown
+
+
+def test_a_leak_ablation_without_a_leak_says_so(whole: Any) -> None:
+    report = whole.report
+    assert "how well the result repeats" not in render.markdown(report).replace("\n", " ")
+    nothing_left_in = report.leak.model_copy(update={"documents_left_in": 0})
+    clean = render.markdown(report.model_copy(update={"leak": nothing_left_in}))
+    assert "how well the result repeats" in clean.replace("\n", " ")
+    assert "would have come from the leak" not in clean
+
+
+def test_a_rivals_changes_read_as_they_are_written(whole: Any) -> None:
+    changes = {"scratch.learning_rates": ["2e-3", "4e-3"], "model.width": 64}
+    rival = whole.report.rivals[0].model_copy(update={"changes": changes})
+    text = render.markdown(whole.report.model_copy(update={"rivals": (rival,)}))
+    assert "| scratch.learning_rates: 2e-3 4e-3, model.width: 64 |" in text
+
+
+def test_cost_names_what_the_branches_took(whole: Any) -> None:
+    assert "<small>3.0 s for the curve</small>" in whole.html
+    assert ", 3.0 s for the curve |" in whole.markdown

@@ -1,14 +1,42 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pipeline.evaluation.bits_per_byte import BitsPerByte
-from pipeline.evaluation.intervals import Losses, text_draws
-from pipeline.evaluation.power_law import Law, fitted
+from pipeline.evaluation.intervals import Losses
 from pipeline.report.sections.gain_curve import law_section
 
 TOKENS = np.array([1e6, 2e6, 4e6, 8e6, 16e6, 32e6])
+
+
+def test_curve_has_the_branches_and_the_whole_pretraining(whole: Any) -> None:
+    report = whole.report
+    points = report.curve.points
+    assert [point.tokens for point in points] == [64, 128, 256, 640, 1280]
+    assert [point.learning_rate for point in points] == [2e-3] * 5
+    assert points[-1].zero_shot.mean == report.arms.zero_shot.val_bits_per_byte.mean
+    assert points[-1].finetune.mean == report.arms.finetune.val_bits_per_byte.per_seed[0]
+    scratch = report.arms.scratch.val_bits_per_byte.mean
+    for point in points:
+        low, high = point.finetune.ci95
+        assert low < point.finetune.mean < high
+        assert point.gain.mean == pytest.approx(scratch - point.finetune.mean, abs=1e-5)
+    assert points[1].flops / points[1].tokens < points[0].flops / points[0].tokens, "finetuning counts too"
+
+
+def test_curve_ends_with_the_next_doubling(whole: Any) -> None:
+    ahead = whole.report.curve.law.next_doubling
+    assert ahead.tokens == 2560
+    low, high = ahead.finetune.ci95
+    assert low <= ahead.finetune.mean <= high
+    assert ahead.saves.mean >= 0
+
+
+def test_a_run_without_branches_has_no_curve(written: Any) -> None:
+    assert written.report.curve is None
 
 
 def law_losses(floor: float, scale: float, exponent: float) -> np.ndarray:
@@ -22,24 +50,6 @@ def sides(means: np.ndarray, rng: np.random.Generator, seed_deviation: float) ->
     return [Losses((mean + text - text.mean())[None] * 10, np.full(60, 10)) for mean in moved]
 
 
-def test_law_of_exact_losses_is_found_again() -> None:
-    (law,) = fitted(TOKENS, law_losses(1.5, 0.4, 0.3)[None])
-    assert law.exponent == pytest.approx(0.3, rel=0.03)
-    assert (law.floor, law.scale) == (pytest.approx(1.5, abs=0.02), pytest.approx(0.4, abs=0.02))
-    assert law.at(64e6) == pytest.approx(1.5 + 0.4 * 2**-0.3, abs=0.001)
-
-
-def test_a_law_never_rises_and_its_floor_is_not_below_zero() -> None:
-    rising, falling_fast = fitted(TOKENS, np.array([np.linspace(1, 2, 6), [32.0, 16, 8, 4, 2, 1]]))
-    assert (rising.scale, rising.floor) == (0.0, pytest.approx(1.5))
-    assert falling_fast.floor == 0.0
-    assert falling_fast.exponent == pytest.approx(1.0, rel=0.03)
-
-
-def test_a_law_is_evaluated_by_hand() -> None:
-    assert Law(floor=1.0, scale=2.0, exponent=0.5, unit_tokens=100).at(400) == 2.0
-
-
 def test_interval_of_the_next_doubling_covers_it_as_often_as_it_claims() -> None:
     rng = np.random.default_rng(0)
     truth = 2.0 + 0.5 * 2**-0.3
@@ -48,7 +58,7 @@ def test_interval_of_the_next_doubling_covers_it_as_often_as_it_claims() -> None
         found = sides(law_losses(2.0, 0.5, 0.3), rng, seed_deviation=0.01)
         section = law_section(TOKENS, found, 0.01, BitsPerByte(1.0, resamples=100, seed=number))
         assert section is not None
-        low, high = section["next_doubling"]["finetune"]["ci95"]
+        low, high = section.next_doubling.finetune.ci95
         covered.append(low <= truth <= high)
     assert np.mean(covered) >= 0.9
 
@@ -56,13 +66,3 @@ def test_interval_of_the_next_doubling_covers_it_as_often_as_it_claims() -> None
 def test_three_points_make_no_law() -> None:
     found = sides(np.array([3.0, 2.5, 2.2]), np.random.default_rng(0), 0.0)
     assert law_section(TOKENS[:3], found, 0.0, BitsPerByte(1.0, resamples=10, seed=0)) is None
-
-
-def test_resampled_texts_are_the_same_for_all_sides() -> None:
-    rng = np.random.default_rng(1)
-    harder = rng.normal(3, 0.5, size=60)
-    pair = [Losses((harder + shift)[None] * 10, np.full(60, 10)) for shift in (0.0, 0.25)]
-    draws = text_draws(pair, resamples=50, rng=rng)
-    assert draws.shape == (50, 2)
-    assert draws[:, 1] - draws[:, 0] == pytest.approx(np.full(50, 0.25))
-    assert draws[:, 0].std() > 0.01

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipeline.evaluation.arms import TrainedArm, read_arm
+from pipeline.report.finished_run import FinishedRun
+from pipeline.report.sections.caveats import arm_caveats, caveats_section, rival_caveats
+
+
+@pytest.fixture
+def arm(chain: Any) -> TrainedArm:
+    return read_arm(chain.artifacts["scratch"])
+
+
+def doubts(arm: TrainedArm, max_steps: int = 100) -> list[str]:
+    return list(arm_caveats([arm], {"scratch": max_steps}))
+
+
+def test_a_rate_inside_the_grid_and_a_step_before_the_end_need_no_caveat(arm: TrainedArm) -> None:
+    assert doubts(arm) == []
+
+
+def test_a_rate_at_the_edge_of_the_grid_is_a_caveat(arm: TrainedArm) -> None:
+    (edge,) = doubts(replace(arm, grid=arm.grid[:2]))
+    assert "at the edge of the grid (0.002 of 0.001 to 0.002)" in edge
+    (only,) = doubts(replace(arm, grid=arm.grid[1:2]))
+    assert "only one learning rate was tried, 0.002" in only
+
+
+def test_a_best_step_at_the_end_is_a_caveat(arm: TrainedArm) -> None:
+    assert doubts(arm, max_steps=21) == []
+    (still,) = doubts(arm, max_steps=20)
+    assert "still improving at its last step" in still
+
+
+def test_one_seed_and_diverged_seeds_are_caveats(arm: TrainedArm) -> None:
+    diverged, one_seed = doubts(replace(arm, trials=arm.trials[:1], diverged_seeds=(2,)))
+    assert "diverged with seed 2" in diverged and "one seed" in one_seed
+
+
+def test_rivals_that_beat_the_control_are_caveats_the_best_first(whole: Any) -> None:
+    fewer, short = whole.report.rivals
+    best, second = sorted((fewer, short), key=lambda rival: rival.val_bits_per_byte.mean)
+    lines = rival_caveats([fewer, short], control=9.0)
+    assert [line.split(",")[0] for line in lines] == [best.name, second.name]
+    assert "less than the control's 9.000; the gain over it is" in lines[0]
+    between = (best.val_bits_per_byte.mean + second.val_bits_per_byte.mean) / 2
+    assert len(rival_caveats([fewer, short], control=between)) == 1
+    assert rival_caveats([fewer, short], control=0.1) == []
+
+
+def test_a_gap_that_was_not_measured_is_a_caveat_if_there_was_a_corpus(chain: Any) -> None:
+    run = FinishedRun.of(chain.work())
+    [*_, one_pretraining, gap] = caveats_section(run, 2.0, (), gap_measured=False)
+    assert one_pretraining.startswith("One pretraining run")
+    assert gap == "The corpus has too little validation text to say how much pretraining memorized."
+    chain.without_pretraining()
+    assert caveats_section(FinishedRun.of(chain.work("alone")), 2.0, (), gap_measured=False) == ()
