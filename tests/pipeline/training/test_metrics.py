@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import METRICS
 from pipeline.saved_models.trial_record import CurvePoint
-from pipeline.training.metrics import Metrics, curve, read_metrics
+from pipeline.training.metrics import Line, Metrics, curve, read_metrics
 from pipeline.training.state import State, StepResult
 
 
@@ -92,7 +92,7 @@ def test_curve_averages_training_losses_since_the_last_evaluation(tmp_path: Path
 
 
 def test_evaluation_after_skipped_steps_alone_has_no_training_loss() -> None:
-    lines = [
+    lines: list[Line] = [
         {"step": 1, "train_nats_per_token": None, "skipped": True, "seconds": 1.0},
         {"step": 1, "evaluation_nats_per_token": None},
     ]

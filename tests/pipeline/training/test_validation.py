@@ -1,14 +1,53 @@
+"""The loss on held-out text, and the windows that it is taken over."""
+
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from gpt.loss import IGNORED
+from gpt.loss import IGNORED, LossSum
+from pipeline.distributed.world import World
 from pipeline.errors import ConfigError
 from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, write_shard
+from pipeline.training.deepspeed_config import EngineSettings
+from pipeline.training.validation import evaluate
+
+
+class FakeEngine:
+    """The loss of a target is its own number, summed in float32 as the real one does."""
+
+    world, device, settings = World(), torch.device("cpu"), EngineSettings(micro_batch=2, accumulation=1)
+
+    def __init__(self) -> None:
+        self.dropout, self.forwards = True, 0
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        self.dropout = False
+        yield
+        self.dropout = True
+
+    def loss(self, inputs: np.ndarray, targets: np.ndarray) -> LossSum:
+        assert not self.dropout, "the loss on held-out text is that of the whole model"
+        self.forwards += 1
+        counted = torch.from_numpy(targets[targets != IGNORED])
+        return LossSum(counted.float().sum(), torch.tensor(float(len(counted))))
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_loss_is_the_mean_over_counted_targets_whatever_the_micro_batches() -> None:
+    targets = np.array([[1, 2], [3, IGNORED], [IGNORED, 10]])
+    engine = FakeEngine()
+    loss = evaluate(engine, ScoringWindows(np.zeros_like(targets), targets))  # type: ignore[arg-type]
+    assert loss == (1 + 2 + 3 + 10) / 4
+    assert engine.forwards == 2, "three windows, two at a time"
+    assert engine.dropout, "training goes on with it"
 
 
 def stream_of(folder: Path, num_tokens: int) -> TokenStream:
