@@ -14,7 +14,8 @@ from typing import IO
 from pipeline.errors import EnvironmentFault
 from pipeline.runtime.formatting import readable_bytes
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # the latter is a user's quota
+# EEXIST and ENOTDIR are what a file in the place of a folder gives.
 NO_ACCESS = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 READ_BYTES = 1 << 20
 
@@ -23,13 +24,17 @@ READ_BYTES = 1 << 20
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """The path of a draft to write; when the block ends without an error the draft replaces `path`.
 
-    A reader sees the old file or the new one, never a part of it; if `durable`, also after a power cut.
+    A reader sees the old file or the new one, never a mixture; if `durable`, also after a power cut. When the block
+    raises, `path` is as it was, and the draft stays until the next attempt overwrites it.
     """
+    # In the same folder, since a rename is atomic within one file system only.
     draft = path.with_name(path.name + ".tmp")
     yield draft
+    # The content before the name: a file system may store the rename first, and a power cut would leave an empty file.
     if durable:
         sync(draft)
     draft.replace(path)
+    # And the folder after it: otherwise the power cut may bring the old file back after the caller went on.
     if durable:
         sync(path.parent)
 
@@ -47,7 +52,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the kernel write a file, or the entries of a folder, to the disk."""
+    """Have the kernel write a file, or the entries of a folder, to the disk. Slow: milliseconds on a disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -71,10 +76,14 @@ def _digest(file: IO[bytes]) -> str:
 
 @contextmanager
 def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.") -> Iterator[None]:
-    """Turn a full disk or a refused access below `folder` into an EnvironmentFault of one line."""
+    """Turn a full disk or a refused access below `folder` into an EnvironmentFault of one line.
+
+    Any other OSError is a bug of ours, and passes with its traceback.
+    """
     try:
         yield
     except OSError as error:
+        # Some calls, such as `write`, name no file: then the folder has to do.
         where = error.filename or folder
         if error.errno in FULL_DISK:
             free = readable_bytes(shutil.disk_usage(existing_parent(folder)).free)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def readable_count(number: float) -> str:
-    """12_345_678 as "12.3M"."""
+    """12_345_678 as "12.3M", in powers of 1,000."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(number) >= size:
             return f"{number / size:.3g}{unit}"
@@ -17,7 +17,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def readable_bytes(number: float) -> str:
-    """64_000_000 as "64.0 MB"."""
+    """64_000_000 as "64.0 MB": decimal units, as disks are sold and configs are written."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(number) >= size:
             return f"{number / size:.1f} {unit}"

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-# Capabilities of x86; Arm's name is "bf16". Without such units bf16 is emulated, a hundred times slower than fp32.
-CPU_UNITS = "amx_bf16", "avx512_bf16", "bf16"
+# The first two are x86's capabilities, the last is Arm's. Without such units bf16 is emulated, a hundred times slower
+# than fp32.
+CPU_UNITS = ("amx_bf16", "avx512_bf16", "bf16")
 
 
 def default_device() -> torch.device:

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
+from pipeline.runtime.files import replacing
 from pipeline.runtime.formatting import readable_bytes, readable_count, readable_seconds
 
 QUIET_SECONDS = 2.0  # work that ends sooner shows nothing
-LINE_SECONDS = 10.0  # between plain lines when stderr is no terminal
-FILE_SECONDS = 1.0
+LINE_SECONDS = 10.0  # between plain lines when stderr is not a terminal
+FILE_SECONDS = 1.0  # between two states in the file
 
 
 class Progress:
@@ -47,7 +48,7 @@ class Progress:
 
 
 class Task:
-    """One running task: call `advance` as often as you like, it costs little."""
+    """One running task. `advance` may be called as often as you like: mostly it only adds and looks at the clock."""
 
     def __init__(self, progress: Progress, label: str, total: float | None, unit: str) -> None:
         self.progress, self.label, self.total, self.unit = progress, label, total, unit
@@ -72,7 +73,7 @@ class Task:
         self.done += amount
         if info is not None:
             self.info = info
-        now = time.monotonic()
+        now = time.monotonic()  # goes on evenly when somebody sets the machine's clock
         if now - self._saved > FILE_SECONDS:
             self._saved = now
             self._save()
@@ -85,8 +86,10 @@ class Task:
         if self._bars is not None:
             self._bars.stop()
         elapsed = time.monotonic() - self.started
+        # What failed says so itself; a line with a rate would look as if it had succeeded.
         if kind is None and elapsed > QUIET_SECONDS:
             self.progress.say(f"{self.label}: {self._amount()} in {readable_seconds(elapsed)}{self._rate()}")
+        # A state that outlived its task would tell `folio status` of work that nobody does any more.
         if self.progress.state_file is not None:
             self.progress.state_file.unlink(missing_ok=True)
 
@@ -98,7 +101,9 @@ class Task:
             self.progress.say(f"{self.label}: {self._describe()}")
 
     def _show_bar(self) -> None:
+        # Made at the first call, so that short work never flashes a bar.
         if self._bars is None:
+            # rich's own columns for rate and time left know nothing of work that an earlier process did.
             columns = TextColumn("{task.description}"), BarColumn(bar_width=28), TextColumn("{task.fields[text]}")
             self._bars = Bars(*columns, console=self.progress.console, transient=True, refresh_per_second=4)
             self._bars.start()
@@ -125,6 +130,7 @@ class Task:
         return (self.done - self.began_with) / max(time.monotonic() - self.started, 1e-9)
 
     def seconds_left(self) -> float | None:
+        """At the rate so far; None while there is neither a rate nor a total."""
         rate = self.rate()
         return max(self.total - self.done, 0) / rate if self.total and rate else None
 
@@ -135,9 +141,9 @@ class Task:
         state = {"stage": self.progress.stage, "label": self.label, "done": self.done, "total": self.total}
         state |= {"unit": self.unit, "rate": self.rate(), "seconds_left": self.seconds_left(), "info": self.info}
         state |= {"pid": os.getpid(), "time": time.time()}
-        draft = target.with_name(target.name + ".tmp")
-        draft.write_text(json.dumps(state))
-        draft.replace(target)
+        # Not durable: after a power cut nobody asks how far a stage had come, and a sync would hold up a step.
+        with replacing(target, durable=False) as draft:
+            draft.write_text(json.dumps(state))
 
 
 def _short(number: float) -> str:

@@ -1,7 +1,6 @@
 import pytest
 
 from pipeline.config.quantities import byte_size, count, real, share
-from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
 
 
 @pytest.mark.parametrize(
@@ -33,10 +32,3 @@ def test_yaml_text_like_2e_3_is_a_number():
 def test_nonsense_is_refused_with_the_value(read, value):
     with pytest.raises(ValueError, match="is not"):
         read(value)
-
-
-def test_numbers_are_shown_short():
-    assert readable_count(12_345_678) == "12.3M"
-    assert readable_bytes(64_000_000) == "64.0 MB"
-    assert (counted(1, "rank"), counted(1_200, "rank")) == ("1 rank", "1,200 ranks")
-    assert [readable_seconds(s) for s in (2.34, 59, 3725, 3e5)] == ["2.3 s", "59 s", "1 h 02 min", "3 days"]

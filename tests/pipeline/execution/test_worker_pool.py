@@ -1,3 +1,5 @@
+"""The same results in the same order, whoever computes them; and no process outlives its parent."""
+
 from __future__ import annotations
 
 import math
@@ -12,12 +14,12 @@ import pytest
 
 from pipeline.corpus.parts import read_part
 from pipeline.errors import DataError, EnvironmentFault
-from pipeline.execution.worker_pool import IN_FLIGHT_PER_WORKER, worker_pool
+from pipeline.execution.worker_pool import IN_FLIGHT_PER_WORKER, InProcess, worker_pool
 
 SLOW_FIRST = (30_000, 1, 2, 20_000, 3, 4, 5)
 
 
-def test_results_keep_the_order_of_the_items() -> None:
+def test_results_keep_the_order_of_the_units() -> None:
     with worker_pool(2) as pool:
         assert list(pool.in_order(math.factorial, SLOW_FIRST)) == list(map(math.factorial, SLOW_FIRST))
 
@@ -25,22 +27,25 @@ def test_results_keep_the_order_of_the_items() -> None:
 def test_one_worker_works_in_this_process() -> None:
     with worker_pool(1) as pool:
         assert list(pool.in_order(abs, [-1, -2])) == [1, 2]
-    assert pool is None
+        assert isinstance(pool, InProcess)
+        assert list(pool.in_order(lambda unit: os.getpid(), [1])) == [os.getpid()]
 
 
-def test_items_are_taken_no_faster_than_results() -> None:
+def test_units_are_taken_no_faster_than_results() -> None:
     taken = 0
 
-    def items() -> Iterator[int]:
+    def units() -> Iterator[int]:
         nonlocal taken
         for number in range(1_000):
             taken = number + 1
             yield number
 
     with worker_pool(2) as pool:
-        results = pool.in_order(abs, items())
+        results = pool.in_order(abs, units())
         next(results)
-        assert taken <= 2 * IN_FLIGHT_PER_WORKER
+        assert taken == 2 * IN_FLIGHT_PER_WORKER
+        next(results)
+        assert taken == 2 * IN_FLIGHT_PER_WORKER + 1
         results.close()  # type: ignore[attr-defined]
 
 
@@ -49,6 +54,13 @@ def test_exception_of_a_worker_surfaces_as_itself(tmp_path: Path) -> None:
     part.write_bytes(b"not compressed")
     with worker_pool(2) as pool, pytest.raises(DataError, match=r"part.jsonl.zst is damaged .* run stage corpus again"):
         list(pool.in_order(read_part, [part]))
+
+
+def test_units_go_to_other_processes() -> None:
+    with worker_pool(2) as pool:
+        processes = list(pool.in_order(eval, ["__import__('os').getpid()"] * 20))
+    assert len(processes) == 20
+    assert os.getpid() not in processes
 
 
 def test_killed_worker_is_a_refusal() -> None:
