@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import LaunchSection
-from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error
-from pipeline.distributed.failures import NOTE_BYTES, Failure, failures, reserve_note
+from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error, is_failure
+from pipeline.distributed.failures import Failure, reserve_note
 from pipeline.distributed.heartbeat import Heartbeat
 from pipeline.distributed.job import Job
 from pipeline.errors import DataError, FolioError, Interrupted, Preempted, RankLost
@@ -19,22 +17,15 @@ from pipeline.errors import DataError, FolioError, Interrupted, Preempted, RankL
 ECHO = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4242")
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    job = Job("pretrain", {}, {}, {}, str(tmp_path), LaunchSection())
-    job.logs.mkdir()
-    return job
-
-
 def end_of(
-    job: Job, notes: Mapping[int, BaseException], heard: StopSignals | None = None, **end: Mapping[int, int]
+    job: Job, notes: Mapping[int, BaseException], signals: StopSignals | None = None, **end: Mapping[int, int]
 ) -> object:
     """The counts or error after ranks left these notes and ended like this."""
     for rank, error in notes.items():
         reserve_note(job.logs, rank)
         Failure.of(error, rank).write(job.logs)
-    fate = RankExits(end.get("codes", {}), {rank: bool(halted) for rank, halted in end.get("halted", {}).items()})
-    return counts_or_error(job, fate, heard or StopSignals())
+    exits = RankExits(end.get("codes", {}), {rank: bool(halted) for rank, halted in end.get("halted", {}).items()})
+    return counts_or_error(job, exits, signals or StopSignals())
 
 
 def test_counts_are_what_rank_0_left(job: Job) -> None:
@@ -62,7 +53,7 @@ def test_bug_is_reported_with_the_place_of_its_traceback(job: Job) -> None:
 @pytest.mark.parametrize(
     ("code", "cause"), [(-signal.SIGKILL, "out of memory"), (-signal.SIGSEGV, "SIGSEGV"), (17, "exit code 17")]
 )
-def test_rank_that_died_without_a_word_is_named_with_its_step(job: Job, code: int, cause: str) -> None:
+def test_rank_that_died_without_a_note_is_named_with_its_step(job: Job, code: int, cause: str) -> None:
     heartbeat = Heartbeat()
     heartbeat.start(job.logs, 1, lambda: None)
     heartbeat.beat(12)
@@ -106,18 +97,6 @@ def test_ranks_that_only_saw_each_other_go_say_what_they_saw(job: Job) -> None:
         end_of(job, {0: ECHO, 1: ECHO}, codes={0: 6, 1: 6})
 
 
-def test_note_fits_its_reserved_space_whatever_the_error(job: Job) -> None:
-    reserve_note(job.logs, 0)
-    Failure.of(ValueError("\x00" * 100_000), 0).write(job.logs)
-    assert (job.logs / "rank-0.error.json").stat().st_size == NOTE_BYTES
-    assert failures(job.logs)[0].message.startswith("ValueError")
-
-
-def test_reserved_note_says_nothing(job: Job) -> None:
-    reserve_note(job.logs, 0)
-    assert failures(job.logs) == []
-
-
 def test_interrupt_by_hand_leaves_as_interrupted(job: Job) -> None:
     saved = Preempted("Saved at step 5.")
     with pytest.raises(Interrupted, match=r"^Saved at step 5\."):
@@ -128,3 +107,14 @@ def test_stop_that_came_as_training_ended_still_stops_the_run(job: Job) -> None:
     job.outcome_file.write_text("{}")
     with pytest.raises(Preempted):
         end_of(job, {}, StopSignals(signal.SIGTERM), codes={0: 0, 1: 0})
+
+
+def test_operator_who_insisted_reads_that_and_no_cause(job: Job) -> None:
+    signals = StopSignals(signal.SIGTERM, 1.0, insisted=True)
+    with pytest.raises(Preempted, match="ended at once; the last checkpoint stands"):
+        end_of(job, {1: DataError("Shard x is damaged.")}, signals, codes={0: -9, 1: 3})
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, False), (75, False), (1, True), (6, True), (-9, True), (130, True)])
+def test_only_success_and_a_saved_preemption_are_not_failures(code: int, expected: bool) -> None:
+    assert is_failure(code) == expected
