@@ -6,10 +6,9 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of
 from cli.tables import print_table
@@ -17,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.graph.stages import nodes_of
 
 if TYPE_CHECKING:
-    from pipeline.config.schema import Config
+    pass
 
 # The ladder's configs are those of the checkout that the command is called in: they are part of what it shows.
 CONFIGS = Path("configs")
@@ -49,26 +48,21 @@ def ablate(
     Example: folio ablate configs/ablation.yaml --change model.activation=swiglu
     """
     from pipeline.experiments.ablation import page
-    from pipeline.experiments.ablation.ablate import ablate as train
-    from pipeline.experiments.ablation.effects import findings
+    from pipeline.experiments.ablation.ablate import ablate as train_and_score
+    from pipeline.experiments.ablation.changed_configs import with_changes_of_command_line
+    from pipeline.experiments.ablation.effects import findings as findings_of
     from pipeline.graph.store import Store
-    from pipeline.report.figures.drawing import write_png
-    from pipeline.runtime.files import write_text
 
-    ablation = train(_with(change, config_of(config, settings, ranks)), Store.from_environment(), jobs)
-    found, command = findings(ablation), shlex.join(["folio", *sys.argv[1:]])
-    figures = list(page.records(found, command, ablation.git_commit))
-    folder = out or ablation.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "ablation.json", json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "ablation.md", page.as_page(found, command, ablation.git_commit))
-    write_png(folder / "ablation.png", lambda inches: page.picture(found, inches))
+    changed = with_changes_of_command_line(config_of(config, settings, ranks), change or [])
+    ablation = train_and_score(changed, Store.from_environment(), jobs)
+    findings, command = findings_of(ablation), shlex.join(["folio", *sys.argv[1:]])
+    written = page.write(findings, out or ablation.folder, command)
     if as_json:
-        typer.echo(json.dumps(figures, indent=1))
+        typer.echo(json.dumps(list(page.records(findings, command)), indent=1))
         return
-    rows = ([cell.replace("*", "") for cell in page.row(finding)] for finding in found.changes)
-    print_table(page.HEAD, rows, [page.headline(found), page.baseline(found)])
-    typer.echo(str(folder / "ablation.md"))
+    rows = ([cell.replace("*", "") for cell in page.row(finding)] for finding in findings.changes)
+    print_table(page.HEAD, rows, [page.headline(findings), page.baseline(findings)])
+    typer.echo(str(written))
 
 
 def lr_range(
@@ -138,24 +132,3 @@ def lecture(
     for name, difference in climb.differences.items():
         typer.echo(f"{name}: {difference:.1e}")
     typer.echo(str(page))
-
-
-def _with(changes: list[str] | None, config: Config) -> Config:
-    """The config with the changes of the command line, each named by itself, in place of its own."""
-    if not changes:
-        return config
-    named = {change: _parsed(change) for change in changes}
-    return config.model_copy(update={"ablation": config.ablation.model_copy(update={"changes": named})})
-
-
-def _parsed(change: str) -> dict[str, Any]:
-    """The key and the value of "a.b=value", whose value is read as YAML, like a config's."""
-    key, separator, text = change.partition("=")
-    if not separator or "." not in key:
-        raise ConfigError(
-            f"--change {change!r} is not of the form a.b=value.", remedy="Example: --change model.activation=swiglu"
-        )
-    try:
-        return {key.strip(): yaml.safe_load(text)}
-    except yaml.YAMLError:
-        return {key.strip(): text}  # the config's schema refuses it, and names the key

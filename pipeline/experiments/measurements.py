@@ -14,21 +14,30 @@ import torch
 from pipeline.runtime.versions import git_commit
 
 FIELDS = ("name", "value", "unit", "target", "met", "command", "commit", "machine", "date")
-HIGHER_IS_BETTER = ("x", "bits/byte saved", "steps down")
+HIGHER_IS_BETTER = ("x", "bits/byte saved", "steps down")  # units of ratios and gains; all others are costs
 
 
-def record(found: dict[str, Any], command: str) -> dict[str, Any]:
-    """What was found {name, value, unit, target, ...} with where and when; what it says itself stays as it is."""
-    here = {"command": command, "commit": git_commit(), "machine": machine(), "date": today(), "met": met(found)}
-    return {**here, **found}
+def record(figure: dict[str, Any], command: str) -> dict[str, Any]:
+    """A figure {name, value, unit, target, ...} with the command, commit, machine and date it was measured with.
+
+    What the figure says itself is kept: one that was read from an older file names its own commit.
+    """
+    provenance = {"command": command, "commit": git_commit(), "machine": machine(), "date": today()}
+    complete = {**provenance, "met": met(figure), **figure}
+    missing = set(FIELDS) - complete.keys()
+    assert not missing, f"a record without {sorted(missing)} cannot be judged"
+    return complete
 
 
-def met(found: dict[str, Any]) -> bool | None:
-    """Whether a figure reached its target: at least that for a ratio, at most that for a loss or a duration."""
-    value, target = found["value"], found["target"]
+def met(figure: dict[str, Any]) -> bool | None:
+    """Whether a figure reached its target: at least that for a ratio, at most that for a loss or a duration.
+
+    None where there is no value or no target.
+    """
+    value, target = figure["value"], figure["target"]
     if value is None or target is None:
         return None
-    return bool(value >= target if found["unit"] in HIGHER_IS_BETTER else value <= target)
+    return bool(value >= target if figure["unit"] in HIGHER_IS_BETTER else value <= target)
 
 
 def machine() -> str:
@@ -39,7 +48,8 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """The model where the kernel names it, which is on Linux and not on every architecture; else the architecture."""
+    """The processor's model where the kernel names it, else its architecture."""
+    # Linux has this file, and on x86 a "model name" in it; on Arm there is none.
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -47,4 +57,6 @@ def _processor() -> str:
 
 
 def today() -> str:
+    """The date in UTC, as 2026-01-31."""
+    # UTC, so that records of machines in several time zones sort.
     return datetime.now(timezone.utc).date().isoformat()

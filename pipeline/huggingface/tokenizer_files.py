@@ -98,7 +98,7 @@ def _opened(folder: Path) -> tokenizers.Tokenizer:
         model = models.BPE.from_file(str(vocabulary), str(merges))
     except Exception as error:  # `tokenizers` raises a plain Exception for a file that it cannot read
         raise DataError(
-            f"{folder} has no readable {FILE}, nor {VOCABULARY} with {MERGES} ({error}).",
+            f"{folder} has no readable {TOKENIZER_FILE}, nor {VOCABULARY} with {MERGES} ({error}).",
             remedy="Get the folder again, its tokenizer included.",
         ) from error
     # The old pair of files holds merges alone; GPT-2's splitting rule and its one special token are known.

@@ -10,7 +10,8 @@ import json
 import torch
 
 from pipeline.config.schema import Config, CorpusSection, ModelSection, PretrainSection
-from pipeline.experiments.ablation.speed import shape_of, tokens_per_second
+from pipeline.experiments.ablation.changed_configs import shape_of
+from pipeline.experiments.ablation.speed import tokens_per_second
 from pipeline.runtime.precision import has_bf16_units
 from pipeline.runtime.progress import Progress
 

@@ -8,39 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.experiments import _parsed, _with
-from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, DataError
 
 Invoke = Callable[..., Any]
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        ("model.activation=swiglu", {"model.activation": "swiglu"}),
-        ("model.layers=3", {"model.layers": 3}),
-        (" scratch.seeds = [1, 2]", {"scratch.seeds": [1, 2]}),
-        ("model.bias=", {"model.bias": None}),
-        ("model.name=[", {"model.name": "["}),
-    ],
-)
-def test_change_is_read_as_yaml_reads_its_value(change: str, expected: dict[str, Any]) -> None:
-    assert _parsed(change) == expected
-
-
-@pytest.mark.parametrize("change", ["swiglu", "activation=swiglu", "model.activation"])
-def test_change_of_another_form_is_refused_with_an_example(change: str) -> None:
-    with pytest.raises(
-        ConfigError, match=r"is not of the form a\.b=value\. Example: --change model\.activation=swiglu"
-    ):
-        _parsed(change)
-
-
-def test_changes_of_the_command_line_replace_those_of_the_config() -> None:
-    config = Config.model_validate({"name": "run", "ablation": {"changes": {"own": {"model.layers": 2}}}})
-    assert _with(None, config) == config
-    assert _with(["model.layers=3"], config).ablation.changes == {"model.layers=3": {"model.layers": 3}}
 
 
 @pytest.mark.parametrize(

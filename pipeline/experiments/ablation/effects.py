@@ -1,30 +1,29 @@
-"""What an ablation shows: each change's effect on the loss, how sure that is, and a verdict that follows from it."""
+"""The findings of an ablation: each change's effect on the loss, its uncertainty, and the verdict that follows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pipeline.evaluation.intervals import Estimate, Spread, corrected, gain, pooled_spread
-from pipeline.experiments.ablation.ablate import AblationResults, ChangeResult, Trained
+from pipeline.experiments.ablation.ablate import AblationResults, ChangeResult, TrainedSeeds
 
-RESAMPLES = 20_000
-LEVEL = 0.05
+RESAMPLES = 20_000  # of the bootstrap over windows
+LEVEL = 0.05  # of significance, after the correction
 Verdict = Literal["helps", "hurts", "not shown"]
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The change in bits per byte (below zero is better), with its 95 % interval and p-values."""
+    """The change of the loss in bits per byte (below zero is better), with its 95 % interval and p-values."""
 
-    tokens: int
+    tokens: int  # that one seed was trained on
     bits_per_byte: Estimate
     corrected_p_value: float
 
     @property
     def verdict(self) -> Verdict:
-        """From the corrected p-value: an interval that excludes zero is not enough where many were tried."""
+        """From the corrected p-value: where many changes were tried, one interval that excludes zero is not enough."""
         if self.corrected_p_value >= LEVEL:
             return "not shown"
         return "helps" if self.bits_per_byte.mean < 0 else "hurts"
@@ -32,7 +31,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Finding:
-    """One change under both matchings. Ratios are to the baseline; `by_time` equals `by_tokens` at equal speed."""
+    """One change under both matchings. Ratios are to the baseline; at equal speed `by_time` is `by_tokens`."""
 
     name: str
     changes: dict[str, Any]
@@ -43,7 +42,7 @@ class Finding:
     peak_memory_bytes: int
     by_tokens: Effect
     by_time: Effect
-    same_run: bool  # one training answers both questions
+    same_run: bool  # the speeds are equal, so the same trainings answer both questions
 
 
 @dataclass(frozen=True)
@@ -56,61 +55,68 @@ class Findings:
     tokens_per_second: float
     peak_memory_bytes: int
     num_seeds: int
-    tries: int
+    tries: int  # comparisons that the p-values are corrected for
     spread_bits_per_byte: float  # standard deviation of one seed
+    git_commit: str  # of the trainings; several, separated by commas, where it was interrupted in between
     changes: tuple[Finding, ...]
 
 
 def findings(ablation: AblationResults) -> Findings:
-    """Compare every variant with the baseline, and correct the p-values for how many comparisons were made."""
-    baseline, *changed = ablation.outcomes
-    trainings = [one for kind in ablation.outcomes for one in (kind.by_tokens, kind.by_time) if one is not None]
-    spread = pooled_spread([training.losses for training in trainings])
-    estimates = [_change(baseline.by_tokens, training, spread, ablation.bits) for training in trainings[1:]]
+    """Compare every change with the baseline, and correct the p-values for the number of comparisons."""
+    bits = ablation.bits_per_nat
+    baseline, *changes = ablation.results
+    trained = [
+        seeds for result in ablation.results for seeds in (result.by_tokens, result.by_time) if seeds is not None
+    ]
+    # A few seeds say little about their spread, so all trainings estimate one spread together (see the page).
+    spread = pooled_spread([seeds.losses for seeds in trained])
+    estimates = [_change(baseline.by_tokens, seeds, spread, bits) for seeds in trained[1:]]
     p_values = corrected([estimate.p_value for estimate in estimates])
+    # By identity: arrays cannot be keys, and two trainings with equal losses are still two comparisons.
     effects = {
-        id(training): Effect(training.tokens, estimate, p_value)
-        for training, estimate, p_value in zip(trainings[1:], estimates, p_values, strict=True)
+        id(seeds): Effect(seeds.tokens, estimate, p_value)
+        for seeds, estimate, p_value in zip(trained[1:], estimates, p_values, strict=True)
     }
-    per_seed = baseline.by_tokens.losses.per_seed() * ablation.bits
+    per_seed = baseline.by_tokens.losses.per_seed() * bits
+    # Not an interval: the lowest and the highest seed. Nothing is concluded from the baseline's loss alone.
     loss = Estimate(float(per_seed.mean()), float(per_seed.min()), float(per_seed.max()), 0.0, tuple(per_seed.tolist()))
-    found = [_finding(kind, baseline, effects) for kind in changed]
     return Findings(
         baseline=loss,
         baseline_tokens=baseline.by_tokens.tokens,
-        parameters=baseline.variant.parameters,
+        parameters=baseline.changed.parameters,
         tokens_per_second=baseline.tokens_per_second,
         peak_memory_bytes=baseline.by_tokens.peak_memory_bytes,
         num_seeds=len(per_seed),
         tries=len(estimates),
-        spread_bits_per_byte=spread.deviation * ablation.bits,
-        changes=tuple(sorted(found, key=lambda one: one.by_time.bits_per_byte.mean)),
+        spread_bits_per_byte=spread.deviation * bits,
+        git_commit=ablation.git_commit,
+        changes=tuple(sorted((_finding(result, baseline, effects) for result in changes), key=_change_by_time)),
     )
 
 
-def _change(baseline: Trained, changed: Trained, spread: Spread, bits: float) -> Estimate:
-    """Loss after minus before, in bits per byte: below zero is better."""
+def _change_by_time(finding: Finding) -> float:
+    return finding.by_time.bits_per_byte.mean
+
+
+def _change(baseline: TrainedSeeds, changed: TrainedSeeds, spread: Spread, bits: float) -> Estimate:
+    """The loss with the change minus that without, in bits per byte: below zero is better."""
     saved = gain(baseline.losses, changed.losses, resamples=RESAMPLES, seed=0, spread=spread).scaled(bits)
     per_seed = (changed.losses.per_seed() - baseline.losses.per_seed()) * bits
+    # A gain counts from before to after, so its sign turns, and the ends of its interval change places.
     return replace(saved, mean=-saved.mean, low=-saved.high, high=-saved.low, per_seed=tuple(per_seed.tolist()))
 
 
-def _finding(kind: ChangeResult, baseline: ChangeResult, effects: dict[int, Effect]) -> Finding:
-    by_tokens = effects[id(kind.by_tokens)]
+def _finding(result: ChangeResult, baseline: ChangeResult, effects: dict[int, Effect]) -> Finding:
+    by_tokens = effects[id(result.by_tokens)]
     return Finding(
-        name=kind.variant.name,
-        changes=dict(kind.variant.changes),
-        parameters=kind.variant.parameters,
-        parameter_ratio=kind.variant.parameters / baseline.variant.parameters,
-        tokens_per_second=kind.tokens_per_second,
-        speed_ratio=kind.tokens_per_second / baseline.tokens_per_second,
-        peak_memory_bytes=kind.by_tokens.peak_memory_bytes,
+        name=result.changed.name,
+        changes=dict(result.changed.changes),
+        parameters=result.changed.parameters,
+        parameter_ratio=result.changed.parameters / baseline.changed.parameters,
+        tokens_per_second=result.tokens_per_second,
+        speed_ratio=result.tokens_per_second / baseline.tokens_per_second,
+        peak_memory_bytes=result.by_tokens.peak_memory_bytes,
         by_tokens=by_tokens,
-        by_time=by_tokens if kind.by_time is None else effects[id(kind.by_time)],
-        same_run=kind.by_time is None,
+        by_time=by_tokens if result.by_time is None else effects[id(result.by_time)],
+        same_run=result.by_time is None,
     )
-
-
-def shown(found: Findings) -> Sequence[Finding]:
-    """The changes whose effect under matched time is shown."""
-    return [one for one in found.changes if one.by_time.verdict != "not shown"]

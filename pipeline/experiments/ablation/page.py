@@ -1,8 +1,13 @@
-"""The page of an ablation: what helps, what hurts, what is not shown, and how that was found out."""
+"""The page of an ablation: what helps, what hurts, what is not shown, and how that was found out.
+
+OUT/ablation.md, ablation.json, ablation.png     the page, its figures as records, its picture
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +15,8 @@ from matplotlib.figure import Figure
 
 from pipeline.experiments.ablation.effects import RESAMPLES, Effect, Finding, Findings
 from pipeline.experiments.measurements import machine, record, today
-from pipeline.report.figures.drawing import COLOURS
+from pipeline.report.figures.drawing import COLOURS, write_png
+from pipeline.runtime.files import environment_faults, write_text
 from pipeline.runtime.formatting import counted, readable_bytes, readable_count
 
 HEAD = (
@@ -48,34 +54,47 @@ at its best. What helps a model of this size for so few tokens need not help a l
 VERDICT_COLOURS = {"helps": COLOURS["scratch"], "hurts": COLOURS["finetune"], "not shown": COLOURS["muted"]}
 
 
-def as_page(found: Findings, command: str, commit: str) -> str:
+def write(findings: Findings, out: Path, command: str) -> Path:
+    """Write the page, its records and its picture to a folder, created if need be. Returns the page's path."""
+    page = out / "ablation.md"
+    with environment_faults(out, remedy="Give another --out."):
+        out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(list(records(findings, command)), indent=1, ensure_ascii=False)
+        write_text(out / "ablation.json", text + "\n")
+        write_text(page, as_page(findings, command))
+        write_png(out / "ablation.png", lambda inches: picture(findings, inches))
+    return page
+
+
+def as_page(findings: Findings, command: str) -> str:
     """The whole page in Markdown; its picture lies beside it."""
-    rows = [HEAD, ["---"] * len(HEAD), *(row(one) for one in found.changes)]
+    rows = [HEAD, ["---"] * len(HEAD), *(row(finding) for finding in findings.changes)]
     return "\n".join(
         [
             "# Does one more feature help?",
             "",
-            headline(found),
+            headline(findings),
             "",
             "![Change of the loss by each feature, with its 95% interval](ablation.png)",
             "",
-            baseline(found),
+            baseline(findings),
             "",
             *(f"| {' | '.join(cells)} |" for cells in rows),
             "",
-            f"`{command}` at commit `{commit}`, {today()}, on {machine()}.",
+            f"`{command}` at commit `{findings.git_commit}`, {today()}, on {machine()}.",
             "",
             "## How it was measured",
             "",
-            method(found),
+            method(findings),
         ]
     )
 
 
-def headline(found: Findings) -> str:
-    """What is shown at matched time, in one sentence or two."""
+def headline(findings: Findings) -> str:
+    """What is shown at matched time, in a sentence or two."""
+    # At matched time: a change that needs more time than it is worth does not help.
     by_verdict = {
-        verdict: [one.name for one in found.changes if one.by_time.verdict == verdict]
+        verdict: [finding.name for finding in findings.changes if finding.by_time.verdict == verdict]
         for verdict in ("helps", "hurts", "not shown")
     }
     named = [
@@ -89,31 +108,33 @@ def headline(found: Findings) -> str:
 
 
 def count_and_verb(names: Sequence[str], verdict: str) -> str:
-    """ "1 change helps", "2 changes help"."""
+    """Such as "1 change helps" or "2 changes help"."""
     verb = verdict if len(names) == 1 else verdict.removesuffix("s")
     return f"{counted(len(names), 'change')} {verb}"
 
 
-def baseline(found: Findings) -> str:
-    loss = found.baseline
+def baseline(findings: Findings) -> str:
+    """The baseline's loss, size and speed in two sentences."""
+    loss = findings.baseline
     seeds = ", ".join(f"{value:.4f}" for value in loss.per_seed)
     return (
         f"The baseline reaches {loss.mean:.4f} bits/byte of the selection text (seeds: {seeds}) with "
-        f"{readable_count(found.parameters)} parameters after {readable_count(found.baseline_tokens)} tokens, at "
-        f"{found.tokens_per_second:,.0f} tokens/s of one core or device. Below zero is better than the baseline."
+        f"{readable_count(findings.parameters)} parameters after {readable_count(findings.baseline_tokens)} tokens, at "
+        f"{findings.tokens_per_second:,.0f} tokens/s of one core or device. Below zero is better than the baseline."
     )
 
 
-def row(one: Finding) -> list[str]:
-    """The cells of one change, as the page and the terminal show them."""
-    time = _effect(one.by_time) if not one.same_run else ["the same runs", "", one.by_time.verdict]
+def row(finding: Finding) -> list[str]:
+    """The cells of one change below `HEAD`, as the page and the terminal show them."""
+    time = _effect(finding.by_time) if not finding.same_run else ["the same runs", "", finding.by_time.verdict]
     return [
-        one.name,
-        *_effect(one.by_tokens),
+        finding.name,
+        *_effect(finding.by_tokens),
         *time,
-        f"{one.speed_ratio:.2f} x",
-        readable_bytes(one.peak_memory_bytes),
-        readable_count(one.parameters) + ("" if abs(one.parameter_ratio - 1) < 0.01 else ", **not matched**"),
+        f"{finding.speed_ratio:.2f} x",
+        readable_bytes(finding.peak_memory_bytes),
+        # Within 1 % nobody would ask whether the parameters made the difference.
+        readable_count(finding.parameters) + ("" if abs(finding.parameter_ratio - 1) < 0.01 else ", **not matched**"),
     ]
 
 
@@ -126,54 +147,57 @@ def _effect(effect: Effect) -> list[str]:
     ]
 
 
-def method(found: Findings) -> str:
+def method(findings: Findings) -> str:
+    """How it was measured, with this ablation's numbers."""
     return METHOD.format(
         resamples=f"{RESAMPLES:,}",
-        num_seeds=found.num_seeds,
-        spread=f"{found.spread_bits_per_byte:.4f}",
-        tries=found.tries,
+        num_seeds=findings.num_seeds,
+        spread=f"{findings.spread_bits_per_byte:.4f}",
+        tries=findings.tries,
     )
 
 
-def records(found: Findings, command: str, commit: str) -> Iterator[dict[str, Any]]:
+def records(findings: Findings, command: str) -> Iterator[dict[str, Any]]:
     """The figures of the page: each change's effect under both matchings, and its speed."""
-    for one in found.changes:
-        for matching, effect in (("tokens", one.by_tokens), ("time", one.by_time)):
+    for finding in findings.changes:
+        for matching, effect in (("tokens", finding.by_tokens), ("time", finding.by_time)):
             change = effect.bits_per_byte
             yield record(
                 {
-                    "name": f"{one.name}, change at matched {matching}",
+                    "name": f"{finding.name}, change at matched {matching}",
                     "value": round(change.mean, 5),
                     "unit": "bits/byte",
                     "target": None,
-                    "commit": commit,
+                    "commit": findings.git_commit,
                     "ci95": [round(change.low, 5), round(change.high, 5)],
                     "per_seed": [round(value, 5) for value in change.per_seed],
                     "p_value": round(change.p_value, 6),
                     "corrected_p_value": round(effect.corrected_p_value, 6),
                     "verdict": effect.verdict,
                     "tokens": effect.tokens,
-                    "parameters": one.parameters,
-                    "changes": one.changes,
+                    "parameters": finding.parameters,
+                    "changes": finding.changes,
                 },
                 command,
             )
-        speed = {"name": f"{one.name}, speed", "value": round(one.speed_ratio, 3), "unit": "x", "target": None}
-        yield record({**speed, "commit": commit, "tokens_per_second": round(one.tokens_per_second)}, command)
+        speed = {"name": f"{finding.name}, speed", "value": round(finding.speed_ratio, 3), "unit": "x", "target": None}
+        speed |= {"commit": findings.git_commit, "tokens_per_second": round(finding.tokens_per_second)}
+        yield record(speed, command)
 
 
-def picture(found: Findings, inches: float) -> Figure:
-    """One line per change: its effect at matched time, filled, and at matched tokens where that differs, hollow."""
-    figure = Figure(figsize=(inches, 0.42 * len(found.changes) + 1.1), layout="constrained")
+def picture(findings: Findings, inches: float) -> Figure:
+    """One row per change: its effect at matched time, filled, and at matched tokens where that differs, hollow."""
+    figure = Figure(figsize=(inches, 0.42 * len(findings.changes) + 1.1), layout="constrained")
     axes = figure.subplots()
-    for height, one in enumerate(found.changes):
-        _line(axes, height, one.by_time, filled=True)
-        if not one.same_run:
-            _line(axes, height + 0.28, one.by_tokens, filled=False)
+    for height, finding in enumerate(findings.changes):
+        _line(axes, height, finding.by_time, filled=True)
+        if not finding.same_run:
+            _line(axes, height + 0.28, finding.by_tokens, filled=False)  # just below, in the same row
     axes.axvline(0, color=COLOURS["ink"], linewidth=1)
-    axes.set_yticks(range(len(found.changes)), [one.name for one in found.changes])
-    axes.set_ylim(len(found.changes) - 0.4, -0.6)
+    axes.set_yticks(range(len(findings.changes)), [finding.name for finding in findings.changes])
+    axes.set_ylim(len(findings.changes) - 0.4, -0.6)  # downwards: the best change is the first, so on top
     axes.set_xlabel("change of the selection loss, bits per byte: left of 0 is better")
+    # Empty lines for the legend: what is filled says the matching, the colour says the verdict.
     axes.plot([], [], "o", color=COLOURS["muted"], label="in the same time")
     axes.plot([], [], "o", color=COLOURS["muted"], fillstyle="none", label="with the same tokens, where that differs")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)

@@ -1,4 +1,8 @@
-"""Trainings of many variants in one store, several at a time; whatever is finished is not repeated."""
+"""Trainings of many configs into one store, several at a time; finished ones are not repeated.
+
+Each is led by a process of its own, which starts the training's ranks: a stop signal reaches the main thread of a
+process alone, and it must reach every training so that each can save.
+"""
 
 from __future__ import annotations
 
@@ -19,72 +23,40 @@ from pipeline.runtime.progress import Progress
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One training to do: a name for the operator, and the config whose stage it is."""
+    """One training to do: the name that its progress shows, and the config whose stage is trained."""
 
     name: str
     config: Config
 
 
-def carried_out(
-    trainings: Sequence[TrainingJob], stage: str, store: Store, jobs: int, progress: Progress
+def train_all(
+    jobs: Sequence[TrainingJob], stage: str, store: Store, at_once: int, progress: Progress
 ) -> list[Artifact]:
-    """The stage's artifacts in the order of the trainings, whose inputs must be finished; `jobs` run at a time.
+    """The stage's artifacts in the order of the jobs, whose inputs must be finished; `at_once` train at a time.
 
-    Raises what the first failed training raised. Whatever ends this, those that run are asked to stop and waited for:
-    they save first.
+    Raises what the first failed training raised. Whatever ends this, trainings under way are asked to stop and waited
+    for: they save a checkpoint first.
     """
-    cores = len(os.sched_getaffinity(0))
-    waiting, running = list(enumerate(trainings)), dict[int, _Led]()
-    found: dict[int, Artifact] = {}
-    with progress.task("trainings", len(trainings), "trainings") as task:
+    waiting, leaders = list(enumerate(jobs)), dict[int, _Leader]()
+    artifacts: dict[int, Artifact] = {}
+    with progress.task("trainings", len(jobs), "trainings") as task:
         try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    index, training = waiting.pop(0)
-                    ranks = training.config.launch.ranks or 1
-                    threads = max(cores // (jobs * ranks), 1) if jobs > 1 else None
-                    running[index] = _Led.start(training.config, stage, store, threads)
-                wait([one.process.sentinel for one in running.values()])
-                for index in [index for index, one in running.items() if not one.process.is_alive()]:
-                    found[index] = running.pop(index).result()
-                    task.advance(1, trainings[index].name)
+            while waiting or leaders:
+                while waiting and len(leaders) < at_once:
+                    index, job = waiting.pop(0)
+                    leaders[index] = _Leader.start(job.config, stage, store, _threads(job.config, at_once))
+                # Sleeps until a process ends, however it ends; it may be more than one.
+                wait([leader.process.sentinel for leader in leaders.values()])
+                for index in [index for index, leader in leaders.items() if not leader.process.is_alive()]:
+                    artifacts[index] = leaders.pop(index).result()
+                    task.advance(1, jobs[index].name)
         finally:
-            for one in running.values():
-                one.process.terminate()
-            for one in running.values():
-                one.process.join()
-    return [found[index] for index in range(len(trainings))]
-
-
-@dataclass(frozen=True)
-class _Led:
-    """A training that is led by a process of its own, because only a main thread hears signals."""
-
-    process: SpawnProcess
-    answer: Connection
-
-    @classmethod
-    def start(cls, config: Config, stage: str, store: Store, threads: int | None) -> _Led:
-        context = multiprocessing.get_context("spawn")
-        answer, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_train, args=(config, stage, store, threads, theirs))
-        process.start()
-        theirs.close()  # so that a process that dies without a word is noticed
-        return cls(process, answer)
-
-    def result(self) -> Artifact:
-        """The artifact, once the process has ended. Raises what it raised, RankLost if it was killed."""
-        try:
-            answer = self.answer.recv()
-        except EOFError:
-            raise RankLost(
-                f"The process that led a training ended with {self.process.exitcode} and without a word.",
-                remedy="The same command goes on.",
-            ) from None
-        if isinstance(answer, BaseException):
-            raise answer
-        artifact: Artifact = answer
-        return artifact
+            # First all, then each: they save at the same time.
+            for leader in leaders.values():
+                leader.process.terminate()
+            for leader in leaders.values():
+                leader.process.join()
+    return [artifacts[index] for index in range(len(jobs))]
 
 
 def with_share(config: Config, stage: str, share: float) -> Config:
@@ -98,11 +70,51 @@ def with_share(config: Config, stage: str, share: float) -> Config:
 
 
 def with_section(config: Config, stage: str, **changes: object) -> Config:
-    """The config with values of one section replaced, which must be valid already."""
+    """The config with values of one section replaced. They must be valid: `model_copy` does not check them."""
     return config.model_copy(update={stage: getattr(config, stage).model_copy(update=changes)})
 
 
-def _train(config: Config, stage: str, store: Store, threads: int | None, answer: Connection) -> None:
+@dataclass(frozen=True)
+class _Leader:
+    """A process that leads one training, and the pipe on which it sends the artifact or the error."""
+
+    process: SpawnProcess
+    answer: Connection
+
+    @classmethod
+    def start(cls, config: Config, stage: str, store: Store, threads: int | None) -> _Leader:
+        # Spawned, not forked: torch's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_lead, args=(config, stage, store, threads, theirs))
+        process.start()
+        theirs.close()  # now only the child holds that end, so `recv` ends when the child does
+        return cls(process, ours)
+
+    def result(self) -> Artifact:
+        """The artifact, once the process has ended. Raises what it raised, RankLost if it was killed."""
+        try:
+            answer = self.answer.recv()
+        except EOFError:
+            raise RankLost(
+                f"The process that led a training ended with {self.process.exitcode} and did not say why.",
+                remedy="Run the same command again: it continues.",
+            ) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        artifact: Artifact = answer
+        return artifact
+
+
+def _threads(config: Config, at_once: int) -> int | None:
+    """Threads for each rank, so that trainings at the same time share the cores; None leaves it to the training."""
+    if at_once == 1:
+        return None
+    return max(len(os.sched_getaffinity(0)) // (at_once * (config.launch.ranks or 1)), 1)
+
+
+def _lead(config: Config, stage: str, store: Store, threads: int | None, answer: Connection) -> None:
+    """Train in this process's ranks, and send the artifact, or the error: an exit status alone could not tell it."""
     shared = with_section(config, "launch", threads=config.launch.threads or threads)
     try:
         answer.send(run_nodes(shared, store, Selection(stage, stage))[stage])

@@ -6,8 +6,7 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.experiments.ablation.changed_configs import changed_configs, parameters_of
-from pipeline.experiments.ablation.training_jobs import with_share
+from pipeline.experiments.ablation.changed_configs import changed_configs, shape_of, with_changes_of_command_line
 from pipeline.graph.fingerprints import fingerprints
 
 MODEL = {"layers": 4, "width": 128, "heads": 4, "context": 256}
@@ -29,7 +28,9 @@ def test_a_change_differs_from_the_baseline_in_what_it_sets() -> None:
 
 
 def test_changed_models_share_everything_before_training() -> None:
-    baseline, gelu = (fingerprints(kind.config) for kind in changed_configs(config(gelu={"model.activation": "gelu"})))
+    baseline, gelu = (
+        fingerprints(changed.config) for changed in changed_configs(config(gelu={"model.activation": "gelu"}))
+    )
     shared = ("target", "corpus", "tokenizer", "shards")
     assert [baseline[name] for name in shared] == [gelu[name] for name in shared]
     assert baseline["pretrain"] != gelu["pretrain"]
@@ -43,8 +44,8 @@ def test_feed_forward_width_makes_up_for_fewer_or_more_parameters() -> None:
     }
     baseline, grouped, learned, swiglu = changed_configs(config(**changes))
     assert (grouped.config.model.hidden, learned.config.model.hidden) == (512 + 64, 512 - 32)
-    for kind in (grouped, learned, swiglu):
-        assert kind.parameters == pytest.approx(baseline.parameters, rel=0.005)
+    for changed in (grouped, learned, swiglu):
+        assert changed.parameters == pytest.approx(baseline.parameters, rel=0.005)
 
 
 def test_what_no_width_can_make_up_for_stays_as_it_is() -> None:
@@ -56,7 +57,7 @@ def test_what_no_width_can_make_up_for_stays_as_it_is() -> None:
 def test_a_width_that_is_asked_for_is_kept() -> None:
     _, wide = changed_configs(config(wide={"model.hidden": 1024}))
     assert wide.config.model.hidden == 1024
-    assert parameters_of(wide.config) == wide.parameters
+    assert shape_of(wide.config).hidden_width == 1024
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,29 @@ def test_nothing_to_compare_is_refused() -> None:
         changed_configs(config())
 
 
-def test_a_share_of_the_tokens_is_whole_batches() -> None:
-    pretrain = with_share(config(), "pretrain", 0.9).pretrain
-    assert pretrain.tokens == round(30_000_000 // 8192 * 0.9) * 8192
-    assert with_share(config(), "scratch", 0.9).scratch.max_steps == 540
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("model.activation=swiglu", {"model.activation": "swiglu"}),
+        ("model.layers=3", {"model.layers": 3}),
+        (" scratch.seeds = [1, 2]", {"scratch.seeds": [1, 2]}),
+        ("scratch.learning_rates=[2e-3]", {"scratch.learning_rates": [0.002]}),
+        ("model.bias=", {"model.bias": None}),
+        ("model.name=[", {"model.name": "["}),
+    ],
+)
+def test_changes_of_the_command_line_replace_those_of_the_config(change: str, expected: dict[str, Any]) -> None:
+    own = config(own={"model.layers": 2})
+    assert with_changes_of_command_line(own, [change]).ablation.changes == {change: expected}
+
+
+def test_without_changes_on_the_command_line_the_config_keeps_its_own() -> None:
+    own = config(own={"model.layers": 2})
+    assert with_changes_of_command_line(own, []) == own
+
+
+@pytest.mark.parametrize("change", ["swiglu", "activation=swiglu", "model.activation", "model.=1"])
+def test_change_of_another_form_is_refused_with_an_example(change: str) -> None:
+    refusal = r"--change .* is not of the form a\.b=value\. Example: --change model\.activation=swiglu"
+    with pytest.raises(ConfigError, match=refusal):
+        with_changes_of_command_line(config(), [change])
