@@ -11,13 +11,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 
-class Record(BaseModel):
+class CountsRecord(BaseModel):
     """A frozen part of a manifest's counts. Unknown fields are ignored: a newer version may have written them."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class StageCounts(Record):
+class StageCounts(CountsRecord):
     """What every stage may count. A stage that is not trained by ranks leaves the defaults."""
 
     world_size: int = 1
@@ -42,7 +42,7 @@ class TargetCounts(StageCounts):
     validation_bytes: int
 
 
-class SourceProvenance(Record):
+class SourceProvenance(CountsRecord):
     """One source of the corpus and what was kept of it."""
 
     name: str
@@ -53,13 +53,13 @@ class SourceProvenance(Record):
     files: int
 
 
-class DamagedFile(Record):
+class DamagedFile(CountsRecord):
     source: str
     file: str
     reason: str
 
 
-class Contamination(Record):
+class Contamination(CountsRecord):
     """What decontamination removed; n-grams are distinct ones of the target's validation text."""
 
     ngram_words: int | None  # None: decontamination was switched off
@@ -92,7 +92,7 @@ class TokenizerCounts(StageCounts):
     imported_files: dict[str, str] | None = None  # name -> sha256
 
 
-class TextTotals(Record):
+class TextTotals(CountsRecord):
     """Documents, tokens (end-of-text ids included) and UTF-8 bytes of some shards."""
 
     documents: int
@@ -110,7 +110,7 @@ class ShardsCounts(StageCounts):
     val_ngrams_left_in_shards: int | None  # None: no corpus
 
 
-class PretrainedBranch(Record):
+class PretrainedBranch(CountsRecord):
     """A branch of pretraining, brought to its own end."""
 
     branch: str
@@ -140,7 +140,7 @@ class ImportedCounts(StageCounts):
     largest_logit_difference: float
 
 
-class TrialSummary(Record):
+class TrialSummary(CountsRecord):
     """One trial of an arm in brief; losses are None where no evaluation gave a finite one."""
 
     learning_rate: float
@@ -151,7 +151,7 @@ class TrialSummary(Record):
     diverged: bool
 
 
-class ArmTotals(Record):
+class ArmTotals(CountsRecord):
     """The trials of an arm: the grid of rates on the first seed, and the best rate's on every seed."""
 
     learning_rate: float

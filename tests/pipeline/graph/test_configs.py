@@ -38,11 +38,16 @@ def test_config_opens_with_purpose_command_hardware_time_and_expectation(path):
     assert re.search(r"[Mm]inutes|hour|half a day", header)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+PRETRAINED = [path for path in CONFIGS if any(stage.pretrains for stage in stages_of(load_config(path)))]
+
+
+def test_every_named_run_but_the_lectures_pretrains():
+    assert {path.stem for path in PRETRAINED} == NAMES - {"lecture"}
+
+
+@pytest.mark.parametrize("path", PRETRAINED, ids=lambda path: path.stem)
 def test_finetuning_has_a_lower_rate_and_fewer_steps_and_a_grid_of_the_same_size(path):
     config = load_config(path)
-    if not any(stage.pretrains for stage in stages_of(config)):
-        return  # nothing is pretrained
     scratch, finetune = config.scratch, config.finetune
     assert finetune.max_steps < scratch.max_steps
     assert len(finetune.learning_rates) == len(scratch.learning_rates)
