@@ -60,6 +60,7 @@ class TrainingInputs:
         `start` is a weights file, by default the one that pretraining ended with; the seed then changes nothing here.
         """
         model = GPT(self.shape)
+        # By stage and not by the presence of an input: scratch must start at random weights, whatever lies around.
         if self.job.stage != "finetune":
             return model.initialize(seed)
         load_weights(start or self.job.input("pretrain") / WEIGHTS, model)

@@ -55,8 +55,8 @@ class Pretraining:
     def finish_branch(self, branch: Branch) -> PretrainedBranch | None:
         """Decay from the branch's fork to its end; leaves branches/<name>/model.safetensors. Collective.
 
-        With a warmup of as many steps these are the weights of a pretraining that was to have so many steps from the
-        start. Counts on rank 0, None on the others.
+        If both warm up for equally many steps, these are the weights of a pretraining that was planned to be this short
+        from the start. Counts on rank 0, None on the others.
         """
         folder = self.spec.folder / BRANCHES / branch.name
         checkpoints = folder / CHECKPOINTS

@@ -49,8 +49,10 @@ TrainTrial = Callable[[Trial, Path], None]  # trains one trial in its folder
 def run_trials(arm: Path, rates: Sequence[float], seeds: Sequence[int], train_trial: TrainTrial) -> ArmTrials:
     """Run the trials of an arm below its folder. Collective.
 
-    Finished trials are not repeated. A rate that diverges has lost. Raises Diverged if every rate did.
+    Finished trials are not repeated. A rate that diverges has lost. Raises Diverged if every rate did, and DataError if
+    the record of a finished trial is damaged.
     """
+    # A grid on every seed would cost many times as much, and the noise between seeds is small beside a bad rate's loss.
     grid = [_finish(arm, Trial(rate, seeds[0]), train_trial) for rate in rates]
     best = min(grid, key=_selection_loss)
     if math.isinf(best.selection_loss):

@@ -51,7 +51,7 @@ class SmoothedLosses:
         """Take in the loss of the next step. False if it has blown up: the test ends before this step."""
         self._seen += 1
         self._average = SMOOTHING * self._average + (1 - SMOOTHING) * loss
-        # The average starts at 0, so it is too low by this factor (as in Adam; Kingma and Ba 2015, section 3).
+        # The average starts at 0, so it is too low by this factor (as Adam's moments are).
         self.smoothed = self._average / (1 - SMOOTHING**self._seen)
         settled = self._seen - 1 > int(self._steps * SETTLING)
         if not math.isfinite(loss) or (settled and self.smoothed > BLOWN_UP * self._lowest):

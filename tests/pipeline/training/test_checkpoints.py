@@ -203,7 +203,7 @@ def test_too_little_room_is_found_before_anything_is_written(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_leftover_of_a_killed_save_is_no_checkpoint_and_goes_away(tmp_path: Path) -> None:
+def test_leftover_of_a_killed_save_is_not_a_checkpoint_and_goes_away(tmp_path: Path) -> None:
     save(tmp_path, 4)
     leftover = tmp_path / "step-00000008.tmp"
     leftover.mkdir()
