@@ -64,9 +64,7 @@ def with_share(config: Config, stage: str, share: float) -> Config:
     section = getattr(config, stage)
     if isinstance(section, ArmSection):
         return with_section(config, stage, max_steps=round(section.max_steps * share))
-    return with_section(
-        config, stage, tokens=round(section.tokens // section.batch_tokens * share) * section.batch_tokens
-    )
+    return with_section(config, stage, tokens=round(section.steps * share) * section.batch_tokens)
 
 
 def with_section(config: Config, stage: str, **changes: object) -> Config:

@@ -22,7 +22,7 @@ def pretraining_section(run: FinishedRun, device: torch.device) -> ReportedPretr
     train, validation = measured.train, measured.validation
     return ReportedPretraining(
         tokens=counts.tokens,
-        steps=counts.tokens // pretrain.manifest.config["pretrain"]["batch_tokens"],
+        steps=counts.steps,
         train_nats_per_token=train.loss.mean,
         train_nats_per_token_ci95=train.loss.ci95,
         val_nats_per_token=validation.loss.mean,
