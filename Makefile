@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test test-tools eval-harness check bench lecture clean
+.PHONY: help install demo test test-tools eval-harness check bench schema lecture clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,10 @@ check: install
 ## make bench        speed as ratios against references, into docs/results/bench.json and bench.md
 bench: install
 	$(BIN)/python -m tests.bench
+
+## make schema       the JSON Schema of report.json, into docs/report.schema.json
+schema: install
+	$(BIN)/python -m pipeline.report.report_json > docs/report.schema.json
 
 ## make lecture      climbs the lecture's ladder, into docs/results/lecture.md
 lecture: install

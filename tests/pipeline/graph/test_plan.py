@@ -2,6 +2,7 @@
 
 from pipeline.graph import runner, stages
 from pipeline.graph.plan import differences, plan
+from pipeline.graph.runner import Selection
 
 
 def test_plan_says_what_changed(chain, config):
