@@ -123,12 +123,12 @@ def lecture(
 
     store = Store.from_environment()
     command = shlex.join(["folio", *sys.argv[1:]])
-    climb = experiment.run(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
-    page = experiment.write(climb, out or store.root / "lecture")
+    result = experiment.climb_ladder(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
+    page = experiment.write(result, out or store.root / "lecture")
     if as_json:
-        typer.echo(json.dumps(list(experiment.figures(climb)), indent=1))
+        typer.echo(json.dumps(list(experiment.figures(result)), indent=1))
         return
-    print_table(HEAD, map(row, climb.results), [headline(climb.results)])
-    for name, difference in climb.differences.items():
+    print_table(HEAD, map(row, result.rungs), [headline(result.rungs)])
+    for name, difference in result.differences.items():
         typer.echo(f"{name}: {difference:.1e}")
     typer.echo(str(page))

@@ -1,4 +1,4 @@
-"""What the lecture shows to be equal, computed both ways: averages of the past; heads as a list and as a batch."""
+"""What the lecture shows to be equal, computed in each way: averages of the past; heads as a list and as a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ ROUNDING = 1e-12  # in float64, of sums of a few dozen numbers near 1
 
 
 def largest_differences() -> dict[str, float]:
-    """What differs most where nothing should, in float64, on random numbers of the lecture's sizes."""
+    """The largest absolute difference of each pair that should be equal, by the sentence that names the pair.
+
+    In float64, on random numbers of the lecture's sizes.
+    """
+    # In float64, where rounding leaves 1e-15: a real difference could hide below the 1e-7 of float32.
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, LECTURE.context, LECTURE.width, generator=generator, dtype=torch.float64)
     loop, matrix, softmax = average_by_loop(x), average_by_matrix(x), average_by_softmax(x)
@@ -34,11 +38,13 @@ def largest_differences() -> dict[str, float]:
 
 
 def _heads_both_ways(x: Tensor) -> tuple[float, float]:
+    """Exercise EX1: the differences in outputs and in the gradients of the projections; x (B, T, C) float64."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         heads = MultiHead(LECTURE, mixes=True).double()
     attention = batched(heads)
     as_list, as_batch = heads(x), attention(x)
+    # A square, so that the gradient depends on the output: of a plain sum it would be the same for wrong outputs too.
     for output in (as_list, as_batch):
         output.square().sum().backward()
     projections = stacked(heads, lambda linear: linear.weight.grad)

@@ -1,4 +1,4 @@
-"""The ladder as a picture: our loss on each rung, its interval over seeds, and the lecture's number."""
+"""The ladder as a picture: our loss on each rung with its interval, and the lecture's number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LECTURE: dict[str, Any] = {"color": COLOURS["muted"], "markersize": 9, "fillstyl
 
 
 def ladder(results: Sequence[RungResult], inches: float) -> Figure:
-    """One line per rung from the top down; a rung that was not run shows the lecture's number alone."""
+    """One row per rung, from the top down, `inches` wide; a rung that was not run shows the lecture's number alone."""
     figure = Figure(figsize=(inches, 0.5 * len(results) + 1.2), layout="constrained")
     axes = figure.subplots()
     for height, result in enumerate(results):
@@ -24,6 +24,7 @@ def ladder(results: Sequence[RungResult], inches: float) -> Figure:
             _beside(axes, "not run", result.published, height, COLOURS["muted"])
         else:
             _draw(axes, result, result.mean, height)
+    # Empty lines for the legend alone.
     axes.plot([], [], "D", **LECTURE, label="the lecture's number")
     axes.plot(
         [], [], "o-", color=COLOURS["scratch"], markersize=5, label="ours with its 95% interval; a stroke per seed"
@@ -31,7 +32,7 @@ def ladder(results: Sequence[RungResult], inches: float) -> Figure:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
     axes.set_yticks(range(len(results)), [result.rung for result in results])
     axes.set_ylim(len(results) - 0.5, -0.5)
-    axes.margins(x=0.14)
+    axes.margins(x=0.14)  # room for the numbers beside the rightmost points
     axes.set_xlabel("validation loss, nats per character: left is better")
     return figure
 

@@ -39,6 +39,7 @@ it. What that buys in speed is measured by `make bench`, into [the figures](benc
 
 
 def as_page(results: Sequence[RungResult], equal: Mapping[str, float], seconds: float | None, command: str) -> str:
+    """The whole page in Markdown; `equal` are the differences of `equalities.py`, and its picture lies beside it."""
     rows = [HEAD, ["---"] * len(HEAD), *(row(result) for result in results)]
     return "\n".join(
         [
@@ -69,6 +70,7 @@ def as_page(results: Sequence[RungResult], equal: Mapping[str, float], seconds: 
 
 def headline(results: Sequence[RungResult]) -> str:
     """How many rungs are as near the lecture's as was asked for, and whether each is below the one before."""
+    # A rung that was not run neither counts nor breaks the order.
     run = [result for result in results if result.mean is not None]
     near = sum(bool(result.close) for result in run)
     order = (
@@ -79,7 +81,7 @@ def headline(results: Sequence[RungResult]) -> str:
 
 
 def row(result: RungResult) -> list[str]:
-    """The cells of one rung, as the page and the terminal show them."""
+    """The cells of one rung below `HEAD`, as the page and the terminal show them."""
     if result.mean is None:
         return [result.rung, "", result.note, f"{result.published:g}", "", ""]
     interval = f" ({result.interval[0]:.3f} to {result.interval[1]:.3f})" if result.interval else ""
@@ -94,10 +96,13 @@ def row(result: RungResult) -> list[str]:
 
 
 def provenance(results: Sequence[RungResult], seconds: float | None) -> str:
+    """Commits, date, duration and machine; the command stands before it."""
+    # Trials finished earlier keep their own commits.
     commits = sorted({commit for result in results for commit in result.commits})
     took = "" if seconds is None else f" in {readable_seconds(seconds)}"
     return f"at commit {', '.join(f'`{commit}`' for commit in commits)}, {today()}{took}, on {machine()}."
 
 
 def sample(result: RungResult) -> str:
+    """What the rung writes, in a block of its own."""
     return f"**{result.rung}**\n\n```text\n{result.sample.strip()}\n```\n"

@@ -1,4 +1,4 @@
-"""The configs of the lecture's ladder: how a rung is trained, and what the lecture reached with it."""
+"""The configs of the lecture's ladder: how each rung is trained, and the loss that the lecture reached with it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from pipeline.config.quantities import Count, Real
 from pipeline.config.schema import Section, not_fingerprinted
 from pipeline.errors import ConfigError
 
-REQUIRED: Any = ...
+REQUIRED: Any = ...  # pydantic's mark of a field without a default
 
 
 class Rung(Section):
-    """One rung, trained once per seed; the defaults are those of the lecture's script before it is scaled up."""
+    """One model of the ladder, trained once per seed.
+
+    Defaults are those of the lecture's script before it is scaled up.
+    """
 
     name: str  # of `gpt.lecture.RUNGS`
-    published_nats_per_char: Real = not_fingerprinted(REQUIRED)  # the lecture's script, at its last step
+    published_nats_per_char: Real = not_fingerprinted(REQUIRED)  # by the lecture's script, at its last step
     context: Count = 8
     width: Count = 32
     heads: Count = 4
@@ -29,13 +32,14 @@ class Rung(Section):
     batch_samples: Count = 32
     learning_rate: Real = 1e-3
     steps: Count = 5000
+    # Not part of the identity: each seed has a file of its own, so another seed leaves the finished ones in place.
     seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=1, json_schema_extra={"identity": False})
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in RUNGS:
-            raise ValueError(f"{name!r} is no rung; rungs are {', '.join(RUNGS)}")
+            raise ValueError(f"{name!r} is not a rung; rungs are {', '.join(RUNGS)}")
         return name
 
     @model_validator(mode="after")
@@ -45,11 +49,15 @@ class Rung(Section):
         return self
 
     def sizes(self, vocab_size: int) -> Sizes:
+        """The sizes of its model for a text with that many different characters."""
         return Sizes(vocab_size, self.context, self.width, self.heads, self.layers)
 
 
 def read_rungs(folder: Path, names: Sequence[str] = ()) -> list[Rung]:
-    """The configs of these rungs, by default of all, from the lowest up. Raises ConfigError if one is unknown."""
+    """The configs of these rungs, by default of all, from the lowest up.
+
+    Raises ConfigError if a name or a key is unknown, or if the folder is missing.
+    """
     if not folder.is_dir():
         raise ConfigError(
             f"There is no folder {folder} in {Path.cwd()}.", remedy="Go to Folio's checkout and try again."
@@ -57,7 +65,7 @@ def read_rungs(folder: Path, names: Sequence[str] = ()) -> list[Rung]:
     unknown = [name for name in names if name not in RUNGS]
     if unknown:
         raise ConfigError(
-            f"{unknown[0]!r} is no rung of the ladder.",
+            f"{unknown[0]!r} is not a rung of the ladder.",
             remedy=f"Rungs are {', '.join(RUNGS)}; --scaled-up adds the last one.",
         )
     return [load_section(folder / f"{name}.yaml", Rung) for name in RUNGS if name in names or not names]

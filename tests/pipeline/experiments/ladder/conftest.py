@@ -34,4 +34,4 @@ def climbed(configs, store):
     """The first climb of all rungs."""
     from pipeline.experiments.ladder import lecture_experiment
 
-    return lecture_experiment.run(configs, store, (), scales_up=False, command="folio lecture", workers=1)
+    return lecture_experiment.climb_ladder(configs, store, (), scales_up=False, command="folio lecture", workers=1)

@@ -1,8 +1,10 @@
+import json
 import math
+from pathlib import Path
 
 import pytest
 
-from pipeline.experiments.ladder.climb import RungResult, scaled_up, seeds_interval, steps_down
+from pipeline.experiments.ladder.climb import RungResult, read_report, scaled_up, seeds_interval, steps_down
 
 
 def test_interval_of_three_seeds_is_student_t_with_two_degrees_of_freedom():
@@ -28,19 +30,15 @@ def test_steps_down_passes_over_what_was_not_run():
     assert steps_down([RungResult("x", 2.0, losses=() if loss is None else (loss,)) for loss in losses]) == 2
 
 
-def test_the_last_rung_is_read_from_the_report_of_an_ordinary_run():
+def test_the_last_rung_is_read_from_the_report_of_an_ordinary_run(tmp_path):
+    content = json.loads(Path("docs/results/shakespeare-cpu.json").read_text())
     loss = {"mean": 1.481, "ci95": [1.45, 1.51], "per_seed": [1.481]}
-    report = {
-        "arms": {"scratch": {"val_nats_per_char": loss, "params": 10_790_467, "best_step": 2500, "steps": 5000}},
-        "samples": {"scratch": "ROMEO: O"},
-        "provenance": {"git_commit": "abc"},
-    }
-    result = scaled_up(report)
-    assert (result.rung, result.mean, result.interval, result.parameters) == (
-        "scaled-up",
-        1.481,
-        (1.45, 1.51),
-        10_790_467,
-    )
+    content["arms"]["scratch"] |= {"val_nats_per_char": loss, "params": 10_790_467, "best_step": 2500, "steps": 5000}
+    (tmp_path / "report.json").write_text(json.dumps(content))
+    result = scaled_up(read_report(tmp_path))
+    assert (result.rung, result.mean, result.interval) == ("scaled-up", 1.481, (1.45, 1.51))
+    assert result.parameters == 10_790_467
     assert result.close is True
     assert result.note == "best step 2,500 of 5,000"
+    assert result.sample == content["samples"]["scratch"]
+    assert result.commits == (content["provenance"]["git_commit"],)

@@ -5,7 +5,7 @@ import torch
 
 from pipeline.errors import DataError, Diverged
 from pipeline.experiments.ladder import rung_trials
-from pipeline.experiments.ladder.rung_trials import RungTrial, read_outcome, read_text, run_trial, score, trials_of
+from pipeline.experiments.ladder.rung_trials import RungTrial, read_result, read_text, score, train_and_score, trials_of
 from pipeline.experiments.ladder.rungs import Rung
 
 RUNG = Rung(name="one-head", published_nats_per_char=2.4, steps=3)
@@ -16,8 +16,8 @@ def target(tmp_path):
     """What stage target leaves behind, with line ends that must not change."""
     folder = tmp_path / "target"
     folder.mkdir()
-    for part, text in {"train": "abc\r\n" * 40, "selection": "cab\r\n" * 4, "validation": "bca\r\n" * 6}.items():
-        (folder / f"{part}.txt").write_bytes(text.encode())
+    for split, text in {"train": "abc\r\n" * 40, "selection": "cab\r\n" * 4, "validation": "bca\r\n" * 6}.items():
+        (folder / f"{split}.txt").write_bytes(text.encode())
     return folder
 
 
@@ -25,7 +25,7 @@ def trial(target, tmp_path, **changes):
     return RungTrial(RUNG.model_copy(update=changes), 1, target, tmp_path / "own" / "seed-1.json")
 
 
-def test_the_selection_part_is_trained_on_and_no_character_changes(target):
+def test_the_selection_split_is_trained_on_and_no_character_changes(target):
     text = read_text(target)
     assert text.characters == "\n\rabc"
     assert "".join(text.characters[place] for place in text.train) == "abc\r\n" * 40 + "cab\r\n" * 4
@@ -42,10 +42,10 @@ def test_every_character_but_the_first_is_scored_once_whatever_the_context(conte
     assert nats == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_same_seed_gives_the_same_outcome_and_another_seed_another(target, tmp_path):
+def test_the_same_seed_gives_the_same_result_and_another_seed_another(target, tmp_path):
     state = torch.random.get_rng_state()
-    first, again = (run_trial(trial(target, tmp_path / name)) for name in ("first", "again"))
-    other = run_trial(RungTrial(RUNG, 2, target, tmp_path / "other.json"))
+    first, again = (train_and_score(trial(target, tmp_path / name)) for name in ("first", "again"))
+    other = train_and_score(RungTrial(RUNG, 2, target, tmp_path / "other.json"))
     assert (first.nats_per_char, first.sample) == (again.nats_per_char, again.sample)
     assert first.nats_per_char != other.nats_per_char
     assert first.scored_characters == 29
@@ -55,22 +55,24 @@ def test_the_same_seed_gives_the_same_outcome_and_another_seed_another(target, t
 
 def test_untrained_models_of_two_seeds_differ(target, tmp_path):
     untrained = RUNG.model_copy(update={"steps": 0})
-    losses = {run_trial(RungTrial(untrained, seed, target, tmp_path / f"{seed}.json")).nats_per_char for seed in (1, 2)}
+    losses = {
+        train_and_score(RungTrial(untrained, seed, target, tmp_path / f"{seed}.json")).nats_per_char for seed in (1, 2)
+    }
     assert len(losses) == 2
 
 
-def test_an_outcome_is_read_back_and_a_damaged_one_refused(target, tmp_path):
-    one = trial(target, tmp_path)
-    assert read_outcome(one) is None
-    assert run_trial(one) == read_outcome(one)
-    one.file.write_text(one.file.read_text()[:-20])
+def test_a_result_is_read_back_and_a_damaged_one_refused(target, tmp_path):
+    only = trial(target, tmp_path)
+    assert read_result(only) is None
+    assert train_and_score(only) == read_result(only)
+    only.file.write_text(only.file.read_text()[:-20])
     with pytest.raises(DataError, match="is damaged"):
-        read_outcome(one)
+        read_result(only)
 
 
-def test_only_what_changes_an_outcome_changes_its_file(tmp_path):
+def test_only_what_changes_a_result_changes_its_file(tmp_path):
     def files(rung, text="x"):
-        return [one.file for one in trials_of(rung, tmp_path, text, tmp_path)]
+        return [made.file for made in trials_of(rung, tmp_path, text, tmp_path)]
 
     same = RUNG.model_copy(update={"published_nats_per_char": 9.0, "seeds": (2, 3)})
     assert files(same) == files(RUNG)[1:]
@@ -80,7 +82,28 @@ def test_only_what_changes_an_outcome_changes_its_file(tmp_path):
 
 def test_a_loss_that_is_no_number_is_refused_and_not_kept(target, tmp_path, monkeypatch):
     monkeypatch.setattr(rung_trials, "score", lambda *_: (math.nan, 29))
-    one = trial(target, tmp_path)
+    only = trial(target, tmp_path)
     with pytest.raises(Diverged, match="Rung one-head with seed 1"):
-        run_trial(one)
-    assert not one.file.exists()
+        train_and_score(only)
+    assert not only.file.exists()
+
+
+def test_a_file_of_an_earlier_commit_is_read(target, tmp_path):
+    only = trial(target, tmp_path)
+    only.file.parent.mkdir()
+    only.file.write_text(
+        """{
+ "rung": "one-head",
+ "seed": 1,
+ "parameters": 7553,
+ "nats_per_char": 2.4042,
+ "scored_characters": 111539,
+ "seconds": 31.204,
+ "sample": "Whe",
+ "commit": "9b9e54c"
+}
+"""
+    )
+    result = read_result(only)
+    assert result is not None
+    assert (result.nats_per_char, result.scored_characters) == (2.4042, 111539)

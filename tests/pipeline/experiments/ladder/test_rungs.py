@@ -46,7 +46,7 @@ def test_chosen_rungs_come_from_the_lowest_up():
 
 
 def test_an_unknown_rung_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"'two-heads' is no rung.*bigram, one-head"):
+    with pytest.raises(ConfigError, match=r"'two-heads' is not a rung.*bigram, one-head"):
         read_rungs(FOLDER, ["two-heads"])
 
 
@@ -69,7 +69,7 @@ def test_without_its_configs_the_ladder_says_where_it_looked(tmp_path):
 
 def test_a_config_for_another_model_is_refused(tmp_path):
     (tmp_path / "bigram.yaml").write_text("name: trigram\npublished_nats_per_char: 2.5\n")
-    with pytest.raises(ConfigError, match="'trigram' is no rung"):
+    with pytest.raises(ConfigError, match="'trigram' is not a rung"):
         read_rungs(tmp_path, ["bigram"])
 
 
