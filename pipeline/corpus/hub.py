@@ -60,7 +60,7 @@ class HubDataset:
                 if columns[0] not in row:
                     raise ConfigError(
                         f"Hub dataset {self.name} has no column {columns[0]!r}.",
-                        remedy="Set field to the one with text.",
+                        remedy="Set field to the column with the text.",
                     )
                 yield row
 

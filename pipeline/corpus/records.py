@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.corpus.decompress import FileDamage, decompressed, open_binary
 
-LONGEST_RECORD_BYTES = 64_000_000  # of text; a longer one is dropped and never held in memory
+LONGEST_RECORD_BYTES = 64_000_000  # of text; a longer record is dropped and never held in memory
 PARQUET_ROWS = 256  # decoded at once; rows may be whole books
 LINE_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TEXT_SUFFIXES = (".txt", ".text")

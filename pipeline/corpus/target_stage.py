@@ -159,7 +159,7 @@ def _read_path(path: Path) -> bytes:
 
 
 def _read_hub(section: TargetSection) -> bytes:
-    """The rows of a hub dataset, one below the other."""
+    """The texts of a hub dataset's rows, joined by newlines."""
     from pipeline.corpus.hub import HubDataset  # loads `datasets`: seconds that a local target does not pay
 
     assert section.hub is not None, "called for a hub target"

@@ -45,7 +45,7 @@ class Permutation:
 
     def _walk(self, places: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Once through the network: a bijection of the rows x columns places of the rectangle."""
-        # Nearly square, because each half hides the other: in one long row the order would show through.
+        # Nearly square: each half is scrambled by the other, and with a single row all that is left is a rotation.
         rows = np.uint64(math.isqrt(self.size - 1) + 1)
         columns = np.uint64(-(-self.size // int(rows)))
         row, column = places // columns, places % columns

@@ -174,12 +174,12 @@ def _write(path: Path, group: Sequence[EncodedFile], tokenizer: Tokenizer) -> Sh
         tokenizer_sha256=tokenizer.sha256,
         vocab_size=tokenizer.vocab_size,
         end_of_text=tokenizer.end_of_text,
-        parts=tuple(part.name for part in group),
-        documents=sum(len(part.rows.documents) for part in group),
-        tokens=sum(len(part.rows.tokens) for part in group),
-        text_bytes=sum(part.text_bytes for part in group),
+        parts=tuple(file.name for file in group),
+        documents=sum(len(file.rows.documents) for file in group),
+        tokens=sum(len(file.rows.tokens) for file in group),
+        text_bytes=sum(file.text_bytes for file in group),
     )
-    write_shard(path, [part.rows for part in group], info)
+    write_shard(path, [file.rows for file in group], info)
     return info
 
 

@@ -52,17 +52,19 @@ def two_sources(tmp_path: Path, write_lines: Writer) -> CorpusSection:
 def test_every_document_is_kept_or_counted(two_sources: CorpusSection, run_corpus: Run) -> None:
     folder, counts = run_corpus(two_sources)
     kept = documents(folder)
-    assert Counter(one["text"] for one in kept) == Counter(text.strip() for text in texts(80) + texts(30, start=200))
+    assert Counter(document["text"] for document in kept) == Counter(
+        text.strip() for text in texts(80) + texts(30, start=200)
+    )
     assert (counts.documents_in, counts.documents_kept) == (112, 110)
     assert counts.dropped == {"duplicate": 1, "too_short": 1}
-    assert counts.bytes_kept == sum(len(one["text"].encode()) for one in kept)
+    assert counts.bytes_kept == sum(len(document["text"].encode()) for document in kept)
     size_a, size_b = (sum(len(text.strip()) for text in some) for some in (texts(80), texts(30, start=200)))
     a, b = ({"name": name, "license": "CC0-1.0", "revision": None} for name in "ab")
     assert counts.sources == (
         SourceProvenance(**a, documents=80, bytes=size_a, files=4),
         SourceProvenance(**b, documents=30, bytes=size_b, files=1),
     )
-    assert {one["source"] for one in kept} == {"a", "b"}
+    assert {document["source"] for document in kept} == {"a", "b"}
 
 
 def test_set_aside_names_the_place_and_the_reason(two_sources: CorpusSection, run_corpus: Run) -> None:
@@ -77,10 +79,10 @@ def test_set_aside_names_the_place_and_the_reason(two_sources: CorpusSection, ru
 
 def test_validation_is_chosen_by_text_and_seed(two_sources: CorpusSection, run_corpus: Run) -> None:
     folder, counts = run_corpus(two_sources)
-    chosen = {one["text"] for path in part_paths(folder, "validation") for one in read_part(path)}
+    chosen = {document["text"] for path in part_paths(folder, "validation") for document in read_part(path)}
     assert 10 <= counts.validation_documents == len(chosen) <= 35
     other, _ = run_corpus(two_sources.model_copy(update={"seed": 1}), folder="other")
-    assert chosen != {one["text"] for path in part_paths(other, "validation") for one in read_part(path)}
+    assert chosen != {document["text"] for path in part_paths(other, "validation") for document in read_part(path)}
 
 
 def test_empty_validation_split_is_refused(tmp_path: Path, write_lines: Writer, run_corpus: Run) -> None:
@@ -111,7 +113,7 @@ def test_quoting_documents_are_removed_and_none_is_left(tmp_path: Path, write_li
         val_ngrams_left=0,
     )
     assert counts.dropped == {"contaminated": 1}
-    assert "Word40" not in "".join(one["text"] for one in documents(folder))
+    assert "Word40" not in "".join(document["text"] for document in documents(folder))
 
 
 def test_without_decontamination_the_ngrams_are_counted_all_the_same(
@@ -222,7 +224,7 @@ def test_missing_sources_fall_back_to_docstrings_when_asked(
         run_corpus(corpus_of(nowhere))
     folder, counts = run_corpus(corpus_of(nowhere, fallback=True))
     assert (counts.origin, counts.documents_kept) == ("installed text", 20)
-    assert {one["source"] for one in documents(folder)} == {"installed-text"}
+    assert {document["source"] for document in documents(folder)} == {"installed-text"}
     assert "CORPUS NOT FOUND" in capsys.readouterr().err
 
 
@@ -234,5 +236,5 @@ def test_contaminated_documents_are_the_ones_removed(data: Path, run_corpus: Run
     assert counts.contamination.documents_removed == 7
     assert counts.contamination.val_ngrams_total == 20_277
     assert counts.contamination.val_ngrams_left == 0
-    kept = {one["id"] for one in documents(folder)}
+    kept = {document["id"] for document in documents(folder)}
     assert {"contam/excerpt-with-val-12w", "contam/clean-control-1", "contam/val-shuffled-words"} <= kept

@@ -30,8 +30,8 @@ def work(tmp_path: Path, work_of: Callable[..., Work], finished: Finished, corpu
     corpus = tmp_path / "corpus"
     documents = [
         f"He said: {VERSE.upper().replace(' is ', ' IS, ')}!",
-        " ".join(VERSE.split()[:12]) + " sunshine",
-        " ".join(VERSE.split()[12:]) + " us all",
+        "sunshine " + " ".join(VERSE.split()[:12]),
+        " " + " ".join(VERSE.split()[12:]) + " us all",  # goes on where the one before ends, but is another document
     ]
     for split, texts in {"train": documents[1:], "validation": documents[:1]}.items():
         writer = PartWriter(corpus / split, 0)

@@ -76,7 +76,7 @@ def test_character_is_asked_about_once() -> None:
 
 
 def test_distinct_piece_is_encoded_once_until_too_many_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretokenizer, "MAX_KNOWN", 2)
+    monkeypatch.setattr(pretokenizer, "MAX_KNOWN", 3)
     asked: list[str] = []
 
     def encode(piece: str) -> list[int]:
@@ -94,9 +94,11 @@ def test_distinct_piece_is_encoded_once_until_too_many_are_known(monkeypatch: py
 
     assert rows("be", "a", "be") == ([9, 2, 2, 1, 1, 2, 2], [0, 7])
     assert asked == ["\0", "be", "a"]
-    # Three pieces are known, more than two: all are forgotten before the next text.
+    assert rows("be", "see") == ([9, 2, 2, 3, 3], [0, 5])
+    assert asked == ["\0", "be", "a", "see"]
+    # Four pieces are known, more than three: all are forgotten before the next text.
     assert rows("be") == ([9, 2, 2], [0, 3])
-    assert asked == ["\0", "be", "a", "\0", "be"]
+    assert asked == ["\0", "be", "a", "see", "\0", "be"]
 
 
 def test_large_ids_take_four_bytes() -> None:
