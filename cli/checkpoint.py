@@ -31,6 +31,7 @@ def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
     for folder in _checkpoints_below(path):
         receipt = read_receipt(folder)
         size = sum(entry.bytes for entry in receipt.files)
+        # One object a line, so that it can be cut and filtered like the text.
         if as_json:
             typer.echo(json.dumps({"path": str(folder), "bytes": size, **receipt.model_dump(exclude={"files"})}))
             continue
@@ -51,6 +52,7 @@ def verify(path: CheckpointsPath) -> None:
     damaged = []
     for folder in _checkpoints_below(path):
         faults = damaged_files(folder, read_receipt(folder).files)
+        # Collected, not raised: the first damaged file must not hide the others.
         damaged += [f"{folder}/{fault}" for fault in faults]
         typer.echo(f"{folder}  {'DAMAGED' if faults else 'ok'}")
     if damaged:
@@ -72,6 +74,7 @@ def convert(
     from pipeline.runtime.formatting import counted
     from pipeline.training import reshard
 
+    # The newest is the one that a training resumes from.
     newest = _checkpoints_below(path)[-1]
     aside = reshard.convert(newest, ranks)
     typer.echo(f"{newest} is for {counted(ranks, 'rank')} now; the original is {aside}")

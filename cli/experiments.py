@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of
 from cli.tables import print_table
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import nodes_of
-
-if TYPE_CHECKING:
-    pass
 
 # The ladder's configs are those of the checkout that the command is called in: they are part of what it shows.
 CONFIGS = Path("configs")
@@ -86,6 +83,7 @@ def lr_range(
     from pipeline.graph.store import Store
 
     checked = config_of(config, settings, ranks)
+    # By the nodes of this run: without a corpus there is no pretrain, and imported weights are not trained.
     if stage not in (node.name for node in nodes_of(checked) if node.stage.trains):
         raise ConfigError(
             f"{stage!r} is not a training stage of {config}.", remedy="Give pretrain, scratch or finetune."
@@ -122,6 +120,7 @@ def lecture(
     from pipeline.graph.store import Store
 
     store = Store.from_environment()
+    # As it was typed: the page shows how it was made.
     command = shlex.join(["folio", *sys.argv[1:]])
     result = experiment.climb_ladder(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
     page = experiment.write(result, out or store.root / "lecture")

@@ -51,6 +51,7 @@ def export(
     from pipeline.huggingface.export import export as write
     from pipeline.runtime.files import environment_faults
 
+    # The store has no part in this, so the usual remedy, another FOLIO_STORE, would mislead.
     with environment_faults(folder, remedy="Give a DIR that can be written."):
         exported = write(checkpoint, folder, text)
     typer.echo(f"{exported.parity.table()}\n{folder}: {exported.architecture}")

@@ -56,6 +56,7 @@ def run(
     Example: folio run configs/demo.yaml --until shards
     """
     checked = config_of(config, settings, ranks, hostfile)
+    # Stages of the run alone: what it is compared with (leak, rivals, sizes) is done with its report.
     _finish_stages(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
 
 
@@ -80,6 +81,7 @@ def plan(
 
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
     num = num_ranks(checked.launch)
+    # As `run` would refuse it: a plan for what cannot be done would be a promise.
     refuse_impossible(checked, unfinished(checked, store, Selection()), num)
     run_plan = planning.plan(checked, store, num)
     typer.echo(json.dumps(run_plan.as_json(), indent=1) if as_json else run_plan.as_text())
@@ -114,6 +116,7 @@ def verify(
     damaged, artifacts = [], finished(config_of(config, settings), Store.from_environment())
     width = max(map(len, artifacts), default=0)
     for name, artifact in artifacts.items():
+        # Everything is hashed before anything is raised: an operator wants one list, not one file a call.
         faults = damaged_files(artifact.folder, artifact.manifest.files, quick=quick)
         damaged += [f"{artifact.folder}/{fault}" for fault in faults]
         files = counted(len(artifact.manifest.files), "file")
