@@ -141,14 +141,14 @@ def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
     if dtype == "bf16" and not has_bf16_units(device):
         # A single emulated step of a large model takes minutes, and `folio plan` should answer in seconds.
         return flops_per_second(shape, "fp32", samples) / EMULATION
-    part = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
+    timed = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
     if device == "cpu":
         keep_freed_memory()  # as training does
-        affordable = TIMED_FLOPS / (flops_per_token(part) * part.context)  # samples; below 1 for a large model
-        part = replace(part, layers=max(1, min(part.layers, int(affordable * part.layers))))
+        affordable = TIMED_FLOPS / (flops_per_token(timed) * timed.context)  # samples; below 1 for a large model
+        timed = replace(timed, layers=max(1, min(timed.layers, int(affordable * timed.layers))))
         samples = max(1, min(samples, int(affordable)))
-    model = GPT(part).to(device, torch.bfloat16 if dtype == "bf16" else torch.float32)
-    tokens = torch.randint(part.vocab_size, (samples, part.context + 1), device=device)
+    model = GPT(timed).to(device, torch.bfloat16 if dtype == "bf16" else torch.float32)
+    tokens = torch.randint(timed.vocab_size, (samples, timed.context + 1), device=device)
 
     def once() -> None:
         with autocast_for(dtype, device):
@@ -158,7 +158,7 @@ def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
             torch.cuda.synchronize()
 
     with one_thread():
-        return flops_per_token(part) * samples * part.context / fastest(once, TIMED_SECONDS)
+        return flops_per_token(timed) * samples * timed.context / fastest(once, TIMED_SECONDS)
 
 
 @contextmanager

@@ -220,12 +220,12 @@ def _ranks_per_memory() -> int:
 
 
 def _line(stage: StagePlan, width: int) -> str:
-    parts = [f"{stage.stage:>{width}}  {stage.state:<8}"]
-    parts.append(f"{readable_seconds(stage.seconds):>11}" if stage.seconds is not None else f"{'?':>11}")
-    parts.append(f"{readable_bytes(stage.disk_bytes):>9}" if stage.disk_bytes is not None else f"{'?':>9}")
-    parts.append(f"{readable_count(stage.tokens)} tokens" if stage.tokens else "")
-    parts.append(f"because {stage.reason}" if stage.reason else "")
-    return "  ".join(part for part in parts if part).rstrip()
+    columns = [f"{stage.stage:>{width}}  {stage.state:<8}"]
+    columns.append(f"{readable_seconds(stage.seconds):>11}" if stage.seconds is not None else f"{'?':>11}")
+    columns.append(f"{readable_bytes(stage.disk_bytes):>9}" if stage.disk_bytes is not None else f"{'?':>9}")
+    columns.append(f"{readable_count(stage.tokens)} tokens" if stage.tokens else "")
+    columns.append(f"because {stage.reason}" if stage.reason else "")
+    return "  ".join(column for column in columns if column).rstrip()
 
 
 def _memory_table(run_plan: RunPlan, width: int) -> list[str]:

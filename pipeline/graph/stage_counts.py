@@ -126,7 +126,7 @@ class PretrainCounts(StageCounts):
     steps: int
     batch_tokens: int
     train_nats_per_token: float | None  # mean of the last steps
-    val_nats_per_token: float | None  # of the corpus' validation part, at the end
+    val_nats_per_token: float | None  # of the corpus' validation split, at the end
     skipped_steps: int
     parameters: int
     branches: tuple[PretrainedBranch, ...] = ()
