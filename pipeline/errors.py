@@ -27,6 +27,7 @@ class FolioError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        # Messages of other libraries, quoted in ours, may have line breaks; the operator is promised one line.
         line = f"{self.message.rstrip()} {self.remedy}".strip()
         return " ".join(line.split())
 
@@ -60,18 +61,28 @@ class Diverged(FolioError):
 
 
 class Preempted(FolioError):
-    exit_code = 75
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: schedulers can be told to run the same command again
 
 
 class Interrupted(FolioError):
-    exit_code = 130
+    exit_code = 130  # 128 + SIGINT, as shells report it
 
 
+# How a rank's error comes back to the launcher: its note holds the exit code, not a pickled exception.
 BY_EXIT_CODE: dict[int, type[FolioError]] = {
-    kind.exit_code: kind
-    for kind in (ConfigError, DataError, ResumeError, EnvironmentFault, RankLost, Diverged, Preempted, Interrupted)
+    error_class.exit_code: error_class
+    for error_class in (
+        ConfigError,
+        DataError,
+        ResumeError,
+        EnvironmentFault,
+        RankLost,
+        Diverged,
+        Preempted,
+        Interrupted,
+    )
 }
 
 
-def _rebuild(kind: type[FolioError], message: str, remedy: str) -> FolioError:
-    return kind(message, remedy=remedy)
+def _rebuild(error_class: type[FolioError], message: str, remedy: str) -> FolioError:
+    return error_class(message, remedy=remedy)

@@ -68,7 +68,7 @@ def run_job_on_rank(job: Job, world: World) -> None:
 
     Raises what the entry point raises, with a full disk or memory as an EnvironmentFault. Collective.
     """
-    # The first step may compile and allocate for minutes; only after it is a silent rank a lost one.
+    # The first step may take minutes, to read data and claim memory; only after it is a silent rank a lost one.
     heartbeat.start(job.logs, world.rank, lambda: rendezvous.set_timeout(job.launch.timeout_seconds))
     progress = Progress(job.stage, Path(job.state_file) if job.state_file and world.leads else None)
     with environment_faults(Path(job.folder)), _memory_faults(job.stage):
