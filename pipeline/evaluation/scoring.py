@@ -78,6 +78,7 @@ def score_files(
 
 def stacked(losses: Mapping[Path, Losses], files: Sequence[Path]) -> Losses:
     """The losses of some files as the seeds of one arm."""
+    # All were scored on the same windows, so the tokens of one are those of all.
     rows = [losses[file] for file in files]
     return Losses(np.concatenate([row.nats for row in rows]), rows[0].tokens)
 

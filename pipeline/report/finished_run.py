@@ -135,6 +135,7 @@ class FinishedRun:
 
 
 def _is_imported(artifacts: Artifacts) -> bool:
+    # Importing counts a record of another type than pretraining: the field that only it has tells them apart.
     return "pretrain" in artifacts and "imported_files" in artifacts["pretrain"].manifest.counts
 
 
@@ -191,14 +192,14 @@ def _rivals(work: Work, windows: ScoringWindows, section: ReportSection) -> tupl
     )
 
 
-def _rival(name: str, made: Artifacts, own: Artifacts, windows: ScoringWindows, section: ReportSection) -> Rival:
-    """`made` are the rival's artifacts; what it did not make again is the run's `own`."""
-    arm, changes = read_arm(made["scratch"]), section.rivals[name]
+def _rival(name: str, artifacts: Artifacts, own: Artifacts, windows: ScoringWindows, section: ReportSection) -> Rival:
+    """`artifacts` are the rival's; what it did not make again is the run's `own`."""
+    arm, changes = read_arm(artifacts["scratch"]), section.rivals[name]
     context = load_shape(arm.model_json).context
     # The same tokens in windows of the same length are the same windows: only then can losses be paired.
-    if "shards" not in made and context == windows.inputs.shape[1]:
+    if "shards" not in artifacts and context == windows.inputs.shape[1]:
         return Rival(name, changes, arm, windows, same_windows=True)
-    return Rival(name, changes, arm, _validation_windows({**own, **made}, arm, section), same_windows=False)
+    return Rival(name, changes, arm, _validation_windows({**own, **artifacts}, arm, section), same_windows=False)
 
 
 def _sizes(work: Work) -> tuple[ModelSize, ...]:

@@ -70,6 +70,7 @@ def to_json(value: Any) -> Any:
     """Plain JSON of a record or of anything inside it, floats cut to the digits that mean something."""
     if isinstance(value, ReportRecord):
         return {name: to_json(item) for name, item in value.written().items()}
+    # Integers stay as they are: a count has no digit too many.
     if isinstance(value, float):
         return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
     if isinstance(value, Mapping):

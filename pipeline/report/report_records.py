@@ -58,7 +58,7 @@ class ReportedMean(ReportRecord):
     @classmethod
     def of(cls: type[Mean], estimate: Estimate) -> Mean:
         """The record of an estimate: the one place where its fields get the names of report.json."""
-        # What a subclass adds is called the same in both.
+        # What a subclass adds, per_seed or p_value, has the same name in both.
         return cls(**{name: getattr(estimate, name) for name in cls.model_fields})
 
 

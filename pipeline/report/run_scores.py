@@ -44,6 +44,7 @@ class RunScores:
 def scored(run: FinishedRun, device: torch.device, progress: Progress) -> RunScores:
     """Score every file of weights once. Raises DataError if one is missing or damaged."""
     losses = score_files(_files(run), run.windows, device, progress)
+    # A rival's windows may be others, so it is scored apart even where they are the same.
     for rival in run.rivals:
         losses |= score_files(rival.files, rival.windows, device, progress)
     text_bytes = run.artifacts["target"].counts_as(TargetCounts).validation_bytes
@@ -66,6 +67,7 @@ def arm_weights(run: FinishedRun) -> dict[str, ArmWeights]:
 
 def _files(run: FinishedRun) -> Files:
     """Weights to score on the run's own windows; a file that several sections need is there once."""
+    # The order is that of the progress bar; the losses do not depend on it.
     files: Files = {}
     for weights in arm_weights(run).values():
         files |= weights.files

@@ -25,13 +25,13 @@ class ReportedTarget(ReportRecord):
 
     name: str
     sha256: str
-    origin: str
+    origin: str  # where the text was found: a path, FOLIO_DATA, a cache, the network, or a stand-in
     characters: int
     train_characters: int
     selection_characters: int
     validation_characters: int
-    val_bytes: int
-    val_tokens: int
+    val_bytes: int  # UTF-8; what bits per byte divide by
+    val_tokens: int  # each of them scored once
 
 
 class ReportedTrial(ReportRecord):
@@ -41,7 +41,7 @@ class ReportedTrial(ReportRecord):
     seed: int
     best_selection_nats_per_token: float | None
     best_step: int | None
-    steps: int
+    steps: int  # taken, which patience may have ended early
     diverged: bool
 
 
@@ -50,16 +50,18 @@ class ReportedArm(ReportRecord):
 
     model_config = came_later("last_step_val_bits_per_byte_ci95", "last_step_val_bits_per_byte_per_seed")
     params: int
-    learning_rate: float | None
+    learning_rate: float | None  # the best of the grid, at its peak
     steps: int
     best_step: int
     seeds: tuple[int, ...]
+    # In the order of `seeds`, like every list per seed. Zero-shot has never had them.
     steps_per_seed: OrLeftOut[tuple[int, ...]] = None
     best_step_per_seed: OrLeftOut[tuple[int, ...]] = None
     grid: tuple[ReportedTrial, ...]
     val_bits_per_byte: ReportedLoss
     val_nats_per_token: ReportedLoss
     val_nats_per_char: ReportedLoss
+    # One number from the start; what makes it an estimate came later, and a field is never renamed.
     last_step_val_bits_per_byte: float
     last_step_val_bits_per_byte_ci95: Interval
     last_step_val_bits_per_byte_per_seed: tuple[float, ...]
@@ -97,7 +99,7 @@ class ReportedReference(ReportRecord):
     name: str
     low: float
     high: float
-    note: str
+    note: str  # who published it, and of what model
 
 
 class ReportedPoint(ReportRecord):
@@ -116,8 +118,8 @@ class ReportedDoubling(ReportRecord):
     """Where the law leads with twice the pretraining tokens: the finetuned loss, and how much lower that would be."""
 
     tokens: int
-    finetune: ReportedMean
-    saves: ReportedMean
+    finetune: ReportedMean  # extrapolated, not measured
+    saves: ReportedMean  # less than the law itself has for `unit_tokens`, not than the last point
 
 
 class ReportedLaw(ReportRecord):
@@ -126,8 +128,8 @@ class ReportedLaw(ReportRecord):
     floor: float
     scale: float
     exponent: ReportedMean
-    unit_tokens: float
-    largest_residual: float
+    unit_tokens: float  # those of the longest pretraining
+    largest_residual: float  # the farthest point from the law
     next_doubling: ReportedDoubling
 
 
@@ -145,11 +147,11 @@ class ReportedLeak(ReportRecord):
     bytes_left_in: int
     val_ngrams_total: int
     val_ngrams_left_in_shards: int | None
-    learning_rate: float
+    learning_rate: float  # of finetuning
     zero_shot: ReportedMean
     finetune: ReportedMean
-    gain: ReportedMean
-    memory: ReportedDifference
+    gain: ReportedMean  # of the leaking model over scratch
+    memory: ReportedDifference  # of that gain, the part that comes from the leak
 
 
 class ReportedRates(ReportRecord):
@@ -164,7 +166,7 @@ class ReportedSize(ReportRecord):
 
     name: str
     params: int
-    pretraining_flops: float
+    pretraining_flops: float  # floating-point operations
     learning_rates: ReportedRates
     scratch: ReportedMean
     zero_shot: ReportedMean
@@ -176,7 +178,7 @@ class ReportedRival(ReportRecord):
     """Another model from scratch, by the config keys that it changes; no gain over it if nothing was finetuned."""
 
     name: str
-    changes: dict[str, Any]
+    changes: dict[str, Any]  # dotted config key -> its value
     params: int
     learning_rate: float
     steps: int
@@ -200,9 +202,9 @@ class ReportedPretraining(ReportRecord):
     train_nats_per_token_ci95: Interval
     val_nats_per_token: float
     val_nats_per_token_ci95: Interval
-    gap: float
+    gap: float  # val minus train
     gap_ci95: Interval
-    windows: int
+    windows: int  # on each side
     train_documents: int
     validation_documents: int
 
@@ -222,8 +224,8 @@ class ReportedContamination(ReportRecord):
     ngram_words: int | None
     documents_removed: int
     bytes_removed: int
-    val_ngrams_total: int
-    val_ngrams_left_in_shards: int | None
+    val_ngrams_total: int  # distinct ones of the validation text
+    val_ngrams_left_in_shards: int | None  # of these; null: not counted
     corpus_origin: str
 
 
@@ -253,7 +255,7 @@ class ReportedCost(ReportRecord):
     model_config = came_later("branch_seconds", "ranks")
     seconds: float
     branch_seconds: float
-    tokens_per_second: float | None
+    tokens_per_second: float | None  # null: the stage trains nothing
     ranks: int
     rank_seconds: float
     peak_memory_bytes: int
@@ -272,10 +274,10 @@ class ReportedSource(ReportRecord):
 class ReportedProvenance(ReportRecord):
     """What made these numbers. `fingerprints` are by stage, those of variants as in "leak.corpus"."""
 
-    config: dict[str, Any]
+    config: dict[str, Any]  # every default written out, ${VARIABLES} unexpanded
     fingerprints: dict[str, str]
     versions: dict[str, str]
-    git_commit: str
+    git_commit: str  # ends in "-dirty" if the checkout had changes of its own
     sources: tuple[ReportedSource, ...]
 
 

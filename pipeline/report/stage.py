@@ -49,6 +49,7 @@ def make_report(work: Work) -> ReportCounts:
     run, device = FinishedRun.of(work), default_device()
     with fixed_threads(work.launch.threads or work.workers):
         measured = report_of(run, scored(run, device, work.progress), device)
+    # From here on the digits are those of the file: no page can say another number than report.json.
     report = measured.as_published()
     _write(work.folder, report, run)
     work.progress.say(str(headline(report)))
@@ -59,6 +60,7 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
     """The report of a run whose weights were scored. The device is for what is computed beyond the scores."""
     target, arms, rivals = provenance.target_section(run), arms_section(run, scores), rivals_section(run, scores)
     pretraining = pretraining_section(run, device)
+    # Caveats compare losses before they are rounded, like everything else that is computed.
     control = arms.scratch.val_bits_per_byte.mean
     return Report(
         format=FORMAT,
@@ -85,6 +87,7 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
 
 def _refuse_damaged(work: Work) -> None:
     """Raise DataError if a file of an input does not match its hash."""
+    # All of them first: hashing is cheap beside scoring, and a report on damaged weights would look like any other.
     variants = [artifact for artifacts in work.variants.values() for artifact in artifacts.values()]
     for artifact in (*work.inputs.values(), *variants):
         if artifact.stage != "corpus":  # read for its counts alone, and the largest by far

@@ -37,6 +37,7 @@ def headline(report: Report) -> Headline:
         return Headline(reached, f"{interval(loss)}; nothing was pretrained, so there is no gain to report")
     gain = report.gain.bits_per_byte
     amount = f"{abs(gain.mean):.3f} bits per byte"
+    # The claim follows the interval alone; a mean above zero whose interval includes it claims nothing.
     if report.gain.helps:
         return Headline(f"Pretraining helps on {title}: it saves {amount}", interval(gain))
     if gain.ci95[1] < 0:
@@ -76,6 +77,7 @@ def alarms(report: Report) -> list[str]:
         lines.append(
             f"{left:,} n-grams of the validation text are still in the training shards; the gain may be memory."
         )
+    # An open model's training text is hardly ever known in full, so this one is raised for every import.
     if report.imported:
         lines.append(
             "The pretrained weights are somebody else's; whether they have seen the validation text is unknown."

@@ -31,7 +31,7 @@ class Drawing(NamedTuple):
 
 
 def drawings(report: Report, run: FinishedRun) -> dict[str, Drawing]:
-    """The report's figures by name; a section that the report has not is no figure."""
+    """The report's figures by name; a section that is null or empty has none."""
     scratch = report.arms.scratch.val_bits_per_byte
     figures = {
         "comparison": Drawing(partial(comparison, report), str(headline(report))),
@@ -67,7 +67,7 @@ def _curves(arm: TrainedArm, bits: float) -> Sequence[SeedCurve]:
             for point in trial.record.curve
             if point.selection_nats_per_token is not None
         }
-        steps = tuple(losses)
+        steps = tuple(losses)  # without evaluations whose loss was not finite
         curves.append(SeedCurve(trial.record.seed, steps, tuple(losses.values()), steps.index(best_step)))
     return curves
 

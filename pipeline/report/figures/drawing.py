@@ -2,7 +2,7 @@
 
 A figure is drawn twice, wide for a desk and narrow for a phone, and the page shows the one that fits. It takes its
 colours and letters from the page, its text stays text, and its marks say their values. Drawing the same numbers again
-gives the same bytes. The figures themselves: `forest.py` and `curves.py`.
+gives the same bytes. The figures themselves: `forest.py`, `loss_curves.py` and `scaling_curves.py`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ def write_png(path: Path, draw: Callable[[float], Figure]) -> None:
     """The wide figure on the light theme's paper."""
     with mpl.rc_context(STYLE):
         figure = draw(WIDTHS["wide"])
+        # A canvas of its own instead of pyplot's global state, which would keep every figure alive.
         FigureCanvasAgg(figure)
         figure.savefig(path, format="png", dpi=180, facecolor=COLOURS["paper"], metadata={"Software": None})
 
@@ -90,6 +91,7 @@ def is_narrow(inches: float) -> bool:
 
 def framed(inches: float, aspect: float, heights: Sequence[float] = (1.0,)) -> tuple[Chart, list[Axes]]:
     """An empty chart and its axes, one below the other; `aspect` is height by width, `heights` are shares of it."""
+    # On a phone a flat figure would have no room for its lines; a forest plot brings the height of its rows.
     aspect = max(aspect, 0.82) if is_narrow(inches) and len(heights) == 1 else aspect
     chart = Chart(figsize=(inches, inches * aspect), layout="constrained")
     grid = chart.subplots(len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
@@ -97,12 +99,13 @@ def framed(inches: float, aspect: float, heights: Sequence[float] = (1.0,)) -> t
 
 
 def _svg(name: str, draw: Draw, inches: float, description: str) -> str:
+    # matplotlib draws ids from a salt; a fixed one gives the same bytes again, and the name keeps two figures apart.
     with mpl.rc_context(STYLE | {"svg.hashsalt": name, "svg.id": name}):
         file = io.StringIO()
         chart = draw(inches)
         chart.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = svg[svg.index("<svg") :]  # without the XML header, which has no place inside a page
     for variable, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{variable})")
     for pattern, replacement in PAGE_DECIDES:

@@ -42,11 +42,13 @@ class Row:
 def comparison(report: Report, inches: float) -> Chart:
     """Bits per byte of every arm and every published reference with 95% intervals, and the gain on its own scale."""
     rows = [Row(LABELS[name], name, arm.val_bits_per_byte) for name, arm in report.arms.by_name().items()]
-    rows += [Row(one.name, "muted", _published(one), "D", "published as") for one in report.references]
+    rows += [
+        Row(reference.name, "muted", _published(reference), "D", "published as") for reference in report.references
+    ]
     gains = [Row("Gain", "finetune", report.gain.bits_per_byte)] if report.gain else []
     heights = [len(block) for block in (rows, gains) if block]
     chart, axes = framed(inches, (0.45 * sum(heights) + 0.55 * len(heights)) / inches, heights)
-    chart.reads_rows = True
+    chart.reads_rows = True  # a pointer anywhere in a row reads it
     forest(chart, axes[0], rows, "validation loss, bits per byte: left is better")
     if gains:
         axes[1].axvline(0, ymax=0.45, color=COLOURS["ink"], linewidth=1)
@@ -64,7 +66,7 @@ def forest(chart: Chart, axes: Axes, rows: Sequence[Row], label: str) -> None:
     axes.set_yticks([])
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_ylim(len(rows) - 0.6, -0.75)
+    axes.set_ylim(len(rows) - 0.6, -0.75)  # upside down: the first row is on top
     axes.margins(x=0.05)
     axes.set_xlabel(label)
     for height, row in enumerate(rows):

@@ -43,6 +43,7 @@ def learning_curves(arms: Mapping[str, Curves], validation: Mapping[str, Sequenc
             _seed(axes, arm, curve, diamond, first=curve is curves[0])
             # The first eighth falls from the loss of random weights: in view it would flatten everything after it.
             tops += [diamond, *curve.bits_per_byte[len(curve.bits_per_byte) // 8 :]]
+    # Nothing is drawn by these two: they put ring and diamond into the legend once, in no arm's colour.
     axes.plot([], [], "o", color=COLOURS["muted"], markersize=7, fillstyle="none", label="best step, selection text")
     axes.plot([], [], "D", color=COLOURS["muted"], markersize=4.5, label="same weights, validation text")
     axes.set_ylim(top=max(tops) * 1.04)
@@ -94,7 +95,7 @@ def pretraining(
 ) -> Chart:
     """Nats per token over tokens seen, on the training batches and on documents held out; the final gap spelled out."""
     chart, (axes,) = framed(inches, 0.52)
-    batches = _smoothed(train)
+    batches = _smoothed(train)  # a mark and a vertex for each of a million steps would be a page of megabytes
     axes.plot(*zip(*batches, strict=True), color=COLOURS["muted"], linewidth=1.0, label="training batches")
     if validation:
         style: dict[str, Any] = {"color": COLOURS["finetune"], "linewidth": 1.6, "marker": "o", "markersize": 3}

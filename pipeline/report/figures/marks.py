@@ -38,6 +38,7 @@ class Chart(Figure):
 
     def mark(self, axes: Axes, points: Points, colour: str, lines: Iterable[str], *, joined: bool = False) -> None:
         """Let the page say `lines` at `points`; those outside of the axes are left out."""
+        # Curves may run out of view above; a mark there would lie over the legend.
         low, high = sorted(axes.get_ylim())
         shown = [point for point in points if low <= point[1] <= high]
         if shown:

@@ -34,7 +34,7 @@ def gain_curve(curve: ReportedCurve, scratch: ReportedLoss, inches: float) -> Ch
     if curve.law:
         _law(axes, curve.points, curve.law)
     axes.xaxis.set_major_formatter(lambda tokens, _: readable_count(tokens))
-    axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.xaxis.set_minor_formatter(lambda *_: "")  # its numbers would run into each other
     axes.set(xlabel="pretraining tokens", ylabel="validation loss, bits per byte")
     if not is_narrow(inches):
         _arithmetic_above(axes, curve.points)

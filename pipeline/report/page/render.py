@@ -21,6 +21,7 @@ from pipeline.runtime.formatting import readable_bytes, readable_count, readable
 
 def html(report: Report, figures: Mapping[str, Mapping[str, str]]) -> str:
     """A page that needs nothing but itself. `figures`: name -> width name -> trusted SVG."""
+    # Figures, style and script are ours, and all that is not escaped: names and texts come from outside.
     drawings = {name: Markup("".join(widths.values())) for name, widths in figures.items()}
     style, script = _beside("report.css"), _beside("report.js")
     # A policy in the page allows this script and no other, by its hash: that of all characters between its tags.
@@ -39,6 +40,7 @@ def _beside(name: str) -> str:
 
 
 def _render(template: str, report: Report, **more: Any) -> str:
+    # Markdown is not escaped: it is read as text, where `&lt;` would be noise.
     environment = Environment(
         loader=PackageLoader("pipeline.report.page", "."),
         autoescape=template.endswith(".html.jinja"),
@@ -53,7 +55,7 @@ def _render(template: str, report: Report, **more: Any) -> str:
 
 
 def _words(report: Report) -> dict[str, Any]:
-    """What both templates say that is no field of the report."""
+    """What both templates say beyond the report's own fields."""
     return {
         "headline": headline(report),
         "alarms": alarms(report),

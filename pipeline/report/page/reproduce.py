@@ -13,6 +13,7 @@ TORCH_WHEELS = "https://download.pytorch.org/whl"  # builds such as 2.13.0+cpu a
 def reproduction(report: Report) -> str:
     """A line for each step: check out, install the same versions, name the data, run with the same ranks."""
     provenance = report.provenance
+    # The most that any stage had: the report's times were measured with them.
     ranks = max(cost.ranks for cost in report.cost.values())
     commands = [
         f"git checkout {provenance.git_commit.removesuffix('-dirty')}",
@@ -20,6 +21,7 @@ def reproduction(report: Report) -> str:
         _install(provenance.versions),
         f"folio run configs/{report.run}.yaml --ranks {ranks}",
     ]
+    # Paths in the config are unexpanded, so that they name the variable and not a folder of this machine.
     if "${FOLIO_DATA}" in json.dumps(provenance.config):
         commands.insert(-1, "export FOLIO_DATA=/path/to/data   # the folder that the config's paths start from")
     return "\n".join(commands)

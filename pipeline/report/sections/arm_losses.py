@@ -54,6 +54,7 @@ def gain_section(run: FinishedRun, scores: RunScores) -> ReportedGain | None:
     if not scores.has_gain:
         return None
     estimate = gain(scores.scratch, scores.finetune, resamples=run.section.resamples, seed=run.section.seed)
+    # The p-value has no unit, and neither has the sign: both are the same in all three.
     in_units = {unit: ReportedDifference.of(estimate.scaled(factor)) for unit, factor in units(run).items()}
     return ReportedGain(**in_units, helps=estimate.low > 0)
 
@@ -69,6 +70,7 @@ def units(run: FinishedRun) -> Mapping[str, float]:
 
 
 def _losses(run: FinishedRun, scores: ArmScores) -> dict[str, Any]:
+    # One draw of the text serves all units, so their intervals are the same one.
     factors, choices = units(run), {"resamples": run.section.resamples, "seed": run.section.seed}
     best = arm_loss(scores.best, **choices)
     last = arm_loss(scores.last, **choices).scaled(factors["bits_per_byte"])

@@ -23,6 +23,7 @@ def caveats_section(
     `gap_measured`: whether the pretrained model could be scored on unseen documents.
     """
     max_steps = {arm.name: run.artifacts[arm.name].manifest.config[arm.name]["max_steps"] for arm in run.arms}
+    # A control that is too weak comes first: it is what would flatter the gain most.
     lines = [*rival_caveats(rivals, control), *arm_caveats(run.arms, max_steps)]
     if len(run.arms) > 1:
         lines.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
@@ -41,6 +42,7 @@ def arm_caveats(arms: Sequence[TrainedArm], max_steps: Mapping[str, int]) -> Ite
 
 
 def _rate_caveats(arm: TrainedArm) -> Iterator[str]:
+    # The grid is sorted here: a config may list its rates in any order.
     rates = sorted(trial.learning_rate for trial in arm.grid)
     if len(rates) > 1 and arm.learning_rate in (rates[0], rates[-1]):
         yield (

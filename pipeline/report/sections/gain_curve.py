@@ -66,10 +66,12 @@ def law_section(
         return None
     means = np.array([side.per_seed().mean() for side in losses]) * bits.factor
     (law,) = fitted(tokens, means[None])
+    # One generator for texts and seeds, in this order: the same seed gives the same interval again.
     rng = np.random.default_rng(bits.seed)
     draws = text_draws(losses, resamples=bits.resamples, rng=rng)
     laws = fitted(tokens, (draws + rng.normal(scale=seed_deviation, size=draws.shape)) * bits.factor)
     last, doubled = tokens[-1], 2 * tokens[-1]
+    # What the doubling saves is the law's own difference: beside the last point's loss it would hold its residual, too.
     residuals = [law.at(at) - mean for at, mean in zip(tokens, means, strict=True)]
     return ReportedLaw(
         floor=law.floor,

@@ -18,6 +18,7 @@ def leak_section(run: FinishedRun, scores: RunScores) -> ReportedLeak | None:
     if run.leak is None:
         return None
     leaky, bits = stacked(scores.files, run.leak.finetune.best_weights), scores.bits
+    # What the run's own decontamination removed is what the ablation left in: one config key differs.
     removed = run.artifacts["corpus"].counts_as(CorpusCounts).contamination
     left_in_shards = run.by_name["leak.shards"].counts_as(ShardsCounts).val_ngrams_left_in_shards
     return ReportedLeak(
@@ -29,5 +30,6 @@ def leak_section(run: FinishedRun, scores: RunScores) -> ReportedLeak | None:
         zero_shot=ReportedMean.of(bits.loss(scores.files[run.leak.pretrained])),
         finetune=ReportedMean.of(bits.loss(leaky)),
         gain=ReportedMean.of(bits.gain(scores.scratch, leaky)),
+        # Before minus after, as everywhere: above zero, the leak made the loss lower.
         memory=ReportedDifference.of(bits.gain(scores.finetune, leaky)),
     )

@@ -16,7 +16,7 @@ def pretraining_section(run: FinishedRun, device: torch.device) -> ReportedPretr
         return None
     pretrain, shards = run.artifacts["pretrain"], run.artifacts["shards"]
     measured = memorization_gap(pretrain, shards, run.tokenizer.sha256, device, resamples=run.section.resamples)
-    if measured is None:
+    if measured is None:  # a caveat says so
         return None
     counts = pretrain.counts_as(PretrainCounts)
     train, validation = measured.train, measured.validation

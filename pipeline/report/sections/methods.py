@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.evaluation.intervals import block_windows
 from pipeline.report.finished_run import FinishedRun
 
+# Texts of the report: a reader compares them between reports, so they change only when the method does.
 RIVALS = (
     "Each is an arm from scratch like the control, with changes of the model, the tokenizer or the training, and "
     "its own choice of learning rate and step on the selection text. With another tokenizer its windows differ, "

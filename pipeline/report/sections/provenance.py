@@ -77,6 +77,7 @@ def _cost(artifact: Artifact) -> ReportedCost:
 
 def _branch_seconds(folder: Path) -> float:
     """The part of a stage's time that went into the steps of branches, which only the curve needs."""
+    # Files of every branch, of pretraining or finetuning; lines of evaluations have no seconds.
     files = sorted(folder.glob(f"{BRANCHES}/*/{METRICS}"))
     lines = (json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines())
     return float(sum(line.get("seconds", 0.0) for line in lines))
@@ -101,7 +102,7 @@ def _config(run: FinishedRun) -> dict[str, Any]:
     config: dict[str, Any] = {"name": run.artifacts["scratch"].manifest.run}
     slices = [artifact.manifest.config for artifact in run.artifacts.values()]
     for config_slice in (*slices, identity(run.config_slice)):
-        # `weights` is no section: pretraining's slice repeats them from the corpus' sources.
+        # `weights` is not a section: pretraining's slice repeats them from the corpus' sources.
         config |= {name: section for name, section in config_slice.items() if name != "weights"}
     return config
 

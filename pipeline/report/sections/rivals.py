@@ -42,6 +42,7 @@ def _rival(rival: Rival, scores: RunScores, text_bytes: int) -> ReportedRival:
 
 def _gain_over(rival: Rival, best: Losses, bits: BitsPerByte, scores: RunScores) -> Estimate:
     """The rival's loss minus the finetuned one: paired by window if both have the same windows."""
+    # Pairing takes out what makes a passage hard for both models; it needs the same passages on both sides.
     if rival.same_windows:
         return scores.bits.gain(best, scores.finetune)
     return unpaired_difference(bits.loss(best), scores.bits.loss(scores.finetune))
@@ -55,4 +56,5 @@ def unpaired_difference(first: Estimate, second: Estimate) -> Estimate:
     mean = first.mean - second.mean
     low = mean - math.hypot(first.mean - first.low, second.high - second.mean)
     high = mean + math.hypot(first.high - first.mean, second.mean - second.low)
+    # Two intervals say nothing of how likely a larger difference would be; NaN cannot slip into report.json.
     return Estimate(mean, low, high, p_value=math.nan)

@@ -16,6 +16,7 @@ def sizes_section(run: FinishedRun, scores: RunScores) -> tuple[ReportedSize, ..
 
 
 def _size(size: ModelSize, scores: RunScores) -> ReportedSize:
+    # Other sizes have one seed; the run's own has more, of which only the first is comparable.
     scratch, pretrained, finetuned = (scores.files[file] for file in size.weights)
     shape, bits = load_shape(size.scratch.model_json), scores.bits
     return ReportedSize(
