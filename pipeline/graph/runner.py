@@ -135,14 +135,12 @@ def _do_stage(node: Node, fingerprint: str, work: Work) -> Manifest:
     started = time.monotonic()
     counts: StageCounts = pkgutil.resolve_name(node.stage.function)(work)
     seconds = time.monotonic() - started
-    read = {name: work.inputs[name] for name in node.inputs}
-    read |= {other.name: work.variants[other.variant][other.stage.name] for other in node.compared if other.variant}
     manifest = Manifest(
         stage=node.stage.name,
         run=node.config.name,
         fingerprint=fingerprint,
         config=identity(node.stage.slice(node.config)),
-        inputs={name: artifact.manifest.fingerprint for name, artifact in read.items()},
+        inputs={name: artifact.manifest.fingerprint for name, artifact in work.reads.items()},
         files=file_entries(work.folder, ignored=(LOCK, PROGRESS)),
         counts=counts.model_dump(mode="json"),
         seconds=round(seconds, 3),

@@ -91,7 +91,7 @@ class Node:
     @property
     def name(self) -> str:
         """What is printed, such as "shards" or "leak.shards"; no two nodes of a run share it."""
-        return f"{self.variant.name}.{self.stage.name}" if self.variant else self.stage.name
+        return self.variant.stage_name(self.stage.name) if self.variant else self.stage.name
 
     @property
     def reads(self) -> dict[str, Node]:

@@ -28,6 +28,10 @@ class Variant:
     kind: Literal["leak", "rival", "size"]
     name: str
 
+    def stage_name(self, stage: str) -> str:
+        """How its stage is printed, and called in manifests and in report.json."""
+        return f"{self.name}.{stage}"
+
 
 LEAK = Variant("leak", "leak")
 

@@ -73,3 +73,13 @@ class Work:
         default_factory=dict
     )  # what only the report compares with
     ranks: RankPool | None = None  # None: a training stage starts its own
+
+    @property
+    def reads(self) -> dict[str, Artifact]:
+        """Everything that the stage reads, by printed name: its inputs, then those of the variants."""
+        compared = {
+            variant.stage_name(stage): artifact
+            for variant, artifacts in self.variants.items()
+            for stage, artifact in artifacts.items()
+        }
+        return {**self.inputs, **compared}

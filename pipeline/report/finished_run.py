@@ -112,7 +112,7 @@ class FinishedRun:
         leak = work.variants.get(LEAK)
         return cls(
             artifacts=artifacts,
-            by_name={**artifacts, **_named_variants(work)},
+            by_name=work.reads,
             config_slice=work.slice,
             arms=arms,
             tokenizer=load_tokenizer(artifacts["tokenizer"].folder),
@@ -137,14 +137,6 @@ class FinishedRun:
 def _is_imported(artifacts: Artifacts) -> bool:
     # Importing counts a record of another type than pretraining: the field that only it has tells them apart.
     return "pretrain" in artifacts and "imported_files" in artifacts["pretrain"].manifest.counts
-
-
-def _named_variants(work: Work) -> dict[str, Artifact]:
-    return {
-        f"{variant.name}.{stage}": artifact
-        for variant, artifacts in work.variants.items()
-        for stage, artifact in artifacts.items()
-    }
 
 
 def _validation_windows(artifacts: Artifacts, arm: TrainedArm, section: ReportSection) -> ScoringWindows:

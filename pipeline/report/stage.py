@@ -88,8 +88,7 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
 def _refuse_damaged(work: Work) -> None:
     """Raise DataError if a file of an input does not match its hash."""
     # All of them first: hashing is cheap beside scoring, and a report on damaged weights would look like any other.
-    variants = [artifact for artifacts in work.variants.values() for artifact in artifacts.values()]
-    for artifact in (*work.inputs.values(), *variants):
+    for artifact in work.reads.values():
         if artifact.stage != "corpus":  # read for its counts alone, and the largest by far
             artifact.checked()
 
