@@ -143,19 +143,6 @@ def test_a_model_without_standard_form_is_refused_with_the_reason(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_field_of_the_shape_that_the_mapping_does_not_know_is_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        "pipeline.huggingface.architectures.UNDERSTOOD", {"vocab_size", "layers", "width", "heads", "context"}
-    )
-    from pipeline.huggingface.architectures import exported_model
-
-    exported_model(GPT(GPTShape(vocab_size=9, **SIZES)), 0)  # all at their defaults
-    with pytest.raises(ConfigError, match="none has hidden 40; none has qkv_bias False"):
-        exported_model(GPT(GPTShape(vocab_size=9, **SIZES, hidden=40, qkv_bias=False)), 0)
-
-
 @pytest.mark.parametrize(
     ("damage", "named"),
     [

@@ -81,10 +81,10 @@ def likeliest(model: GPT, tokenizer: Tokenizer, question: str, choices: list[str
 
 
 def test_multiple_choice_takes_the_answers_that_our_model_finds_likeliest(exported: Path, tmp_path: Path) -> None:
-    """With four choices each, five answers agree by chance once in 1,024 times."""
+    """With three choices each, seven answers agree by chance once in 2,187 times."""
     model, tokenizer = open_model(exported / "model")
-    questions = ["We'll speak, and they'd", "FIRST CITIZEN", "the 7th word", "hear the", "We'll"]
-    choices = [" hear", " xyzzy", "th word", "\n\nFIRST"]
+    questions = ["We'll speak, and they'd", "FIRST CITIZEN", "the 7th word", "hear the", "We'll", "CITIZEN 7:", "where"]
+    choices = [" speak", " they", " the"]  # a token each: a longer one would never be the likeliest
     answers = [likeliest(model, tokenizer, question, choices) for question in questions]
     assert len(set(answers)) > 1, "else always taking the same choice would pass"
     rows = [
