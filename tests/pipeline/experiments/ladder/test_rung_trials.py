@@ -99,7 +99,7 @@ def test_a_file_of_an_earlier_commit_is_read(target, tmp_path):
  "nats_per_char": 2.4042,
  "scored_characters": 111539,
  "seconds": 31.204,
- "sample": "Whe",
+ "sample": "The",
  "commit": "9b9e54c"
 }
 """
