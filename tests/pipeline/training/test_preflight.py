@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config.schema import Config, LaunchSection
-from pipeline.distributed.launch import num_ranks
+from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import STAGES
 from pipeline.training.preflight import refuse_impossible
@@ -14,20 +12,6 @@ from pipeline.training.preflight import refuse_impossible
 
 def config(**changes: Any) -> Config:
     return Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x"}]}, **changes})
-
-
-def test_ranks_are_the_hostfiles_or_the_configs(tmp_path: Path) -> None:
-    hosts = tmp_path / "hosts"
-    hosts.write_text("a slots=3\nb slots=2\n")
-    assert num_ranks(LaunchSection(hostfile=str(hosts), ranks=7)) == 5
-    assert num_ranks(LaunchSection(ranks=7)) == 7
-
-
-def test_ranks_that_somebody_else_started_count_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}
-    for name, value in {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}.items():
-        monkeypatch.setenv(name, value)
-    assert num_ranks(LaunchSection(ranks=7)) == 4
 
 
 @pytest.mark.parametrize(
