@@ -63,5 +63,8 @@ def publish_set_aside(corpus: Path, num_sources: int) -> None:
             with SourceFiles(corpus, index).set_aside.open("rb") as piece:
                 shutil.copyfileobj(piece, joined)
     draft.replace(corpus / SET_ASIDE)
-    # Last: a stage that is killed before this finds every source finished, and publishes again.
+    # Last: a stage that is killed before this finds every source finished, and publishes again. The counts go first,
+    # so that one killed while it deletes never finds a source finished whose set-aside lines are gone.
+    for index in range(num_sources):
+        SourceFiles(corpus, index).counts.unlink(missing_ok=True)
     shutil.rmtree(corpus / DRAFTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,6 +13,7 @@ from pipeline.distributed.heartbeat import heartbeat
 from pipeline.distributed.signals import Stop
 from pipeline.errors import Diverged, Preempted
 from pipeline.runtime.formatting import counted
+from pipeline.tokens.data_order import order_key
 from pipeline.training.engine import Engine, MicroBatch
 from pipeline.training.state import State, StepResult
 from pipeline.training.training_plan import TrainingPlan
@@ -98,8 +98,7 @@ def out_of_patience(plan: TrainingPlan, state: State) -> bool:
 
 def random_seed(*key: int) -> int:
     """A seed for whatever is random in a step, a pure function of the key: nothing to save, nothing to restore."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return order_key(*key) >> 1  # torch takes seeds of 63 bits
 
 
 def refuse_divergence(plan: TrainingPlan, state: State) -> None:

@@ -47,3 +47,20 @@ def test_published_file_joins_what_the_sources_set_aside_in_their_order(tmp_path
     publish_set_aside(tmp_path, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["set_aside.jsonl"]
     assert (tmp_path / "set_aside.jsonl").read_text() == "first\nthird\n"
+
+
+def test_a_source_whose_drafts_are_half_deleted_is_not_finished(
+    files: SourceFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(folder: Path) -> None:
+        files.set_aside.unlink()
+        raise KeyboardInterrupt
+
+    first = SourceFiles(files.corpus, 0)
+    for source in (first, files):
+        source.set_aside.write_text("")
+    first.counts.write_text("{}")
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        publish_set_aside(files.corpus, 1)
+    assert first.finished_counts() is None

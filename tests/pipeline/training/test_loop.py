@@ -129,4 +129,4 @@ def test_stop_saves_before_it_leaves() -> None:
 def test_random_seeds_differ_by_seed_step_and_rank() -> None:
     seeds = {random_seed(seed, step, rank) for seed in range(3) for step in range(3) for rank in range(3)}
     assert len(seeds) == 27
-    assert random_seed(1, 2, 3) == random_seed(1, 2, 3)
+    assert random_seed(1, 2, 3) == 2904650318439132554  # another value would change every training with dropout
