@@ -14,7 +14,7 @@ from pipeline.config.schema import Config
 from pipeline.distributed.job import Job
 from pipeline.distributed.launch import launch_job
 from pipeline.errors import Diverged
-from pipeline.experiments.lr_range.range_test import ENTRY_POINT, Reading
+from pipeline.experiments.lr_range.rising_rate import ENTRY_POINT, Reading
 from pipeline.graph.runner import finished, refuse_unfinished, work_of
 from pipeline.graph.stages import nodes_of
 from pipeline.graph.store import Store

@@ -12,7 +12,7 @@ from pipeline.config.schema import Config
 from pipeline.distributed.job import Job
 from pipeline.errors import DataError, Diverged
 from pipeline.experiments.lr_range import suggestion
-from pipeline.experiments.lr_range.range_test import Reading
+from pipeline.experiments.lr_range.rising_rate import Reading
 from pipeline.experiments.lr_range.suggestion import SuggestedRates, as_json, as_text, find_rates, suggested
 from pipeline.graph.runner import Selection, run_nodes
 from pipeline.graph.store import Store
@@ -64,7 +64,7 @@ def test_a_loss_that_blows_up_at_the_lowest_rates_is_refused(
     with pytest.raises(Diverged, match=r"blew up after 9 of 120 steps, near a rate of 0\.01\. Start lower: --low"):
         find_rates(config, "scratch", store, low=1e-2, high=1.0, steps=120)
     assert jobs[0].config_slice["range"] == {"low": 1e-2, "high": 1.0, "steps": 120}
-    assert jobs[0].entry_point.endswith("range_test:range_test_on_rank")
+    assert jobs[0].entry_point.endswith("rising_rate:range_test_on_rank")
 
 
 def test_inputs_that_are_not_finished_are_named(config: Config, tmp_path: Path) -> None:

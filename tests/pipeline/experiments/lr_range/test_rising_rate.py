@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.schema import PretrainSection, ScratchSection
 from pipeline.distributed.world import World
-from pipeline.experiments.lr_range.range_test import SmoothedLosses, first_seed, rates, take_readings
+from pipeline.experiments.lr_range.rising_rate import SmoothedLosses, first_seed, rates, take_readings
 from pipeline.runtime.progress import Progress
 from pipeline.training.deepspeed_config import EngineSettings
 from pipeline.training.state import StepResult
