@@ -63,7 +63,7 @@ def stream_of(folder: Path, num_tokens: int) -> TokenStream:
     """The stream of a shard "target/selection" with the tokens 0 ... num_tokens - 1."""
     path = folder / "target" / "selection.arrow"
     path.parent.mkdir()
-    info = ShardInfo(shard_name(path), "target", tokenizer_sha256="a" * 64, vocab_size=100, end_of_text=0)
+    info = ShardInfo(shard_name(path), "target", tokenizer_sha256="a" * 64, vocab_size=1000, end_of_text=0)
     tokens = np.arange(num_tokens, dtype=np.uint16)
     write_shard(path, [Rows(tokens, np.array([0, num_tokens]), ["selection"])], info)
     return TokenStream.open([path])
@@ -93,3 +93,31 @@ def test_ranks_get_windows_in_turn_padded_with_windows_that_do_not_count() -> No
     first, second = (windows.micro_batches_of(rank, world_size=2, micro_batch=1) for rank in (0, 1))
     assert [targets.tolist() for _, targets in first] == [[[11, 12]], [[15, 16]]]
     assert [targets.tolist() for _, targets in second] == [[[13, 14]], [[X, X]]]
+
+
+@pytest.mark.parametrize(("num_windows", "ranks", "micro"), [(10, 1, 3), (10, 2, 3), (7, 4, 1), (1, 3, 2)])
+def test_ranks_score_every_window_once_in_equally_many_forwards(num_windows: int, ranks: int, micro: int) -> None:
+    targets = np.arange(num_windows * 4).reshape(num_windows, 4)
+    shares = [ScoringWindows(targets, targets).micro_batches_of(rank, ranks, micro) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1
+    assert all(inputs.shape == (micro, 4) for share in shares for inputs, _ in share)
+    scored = np.concatenate([part.ravel() for share in shares for _, part in share])
+    assert sorted(scored[scored != IGNORED]) == list(range(num_windows * 4))
+
+
+def test_spread_windows_reach_from_the_first_to_the_last_token(tmp_path: Path) -> None:
+    windows = ScoringWindows.spread_over(stream_of(tmp_path, 101), num_tokens=30, context=10)
+    assert windows.inputs[:, 0].tolist() == [0, 40, 90]
+    assert (windows.targets == windows.inputs + 1).all()
+    assert windows.targets.dtype == np.int64
+
+
+def test_covering_windows_score_every_token_but_the_first(tmp_path: Path) -> None:
+    windows = ScoringWindows.covering(stream_of(tmp_path, 26), context=10)
+    assert sorted(windows.targets[windows.targets != IGNORED]) == list(range(1, 26))
+
+
+def test_too_little_text_to_validate_on_is_refused(tmp_path: Path) -> None:
+    stream = stream_of(tmp_path, 10)
+    with pytest.raises(ConfigError, match="10 tokens, less than one window of context 10"):
+        ScoringWindows.spread_over(stream, num_tokens=100, context=10)
