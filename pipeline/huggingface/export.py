@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from gpt.counts import num_parameters
 from gpt.model import GPT
 from pipeline.corpus.installed_text import language_reference
+from pipeline.corpus.splits import target_file
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.graph.manifest import Manifest, read_manifest
 from pipeline.graph.work import Artifact
@@ -129,7 +130,7 @@ def _validation_text(saved: SavedModel) -> Path | None:
         if saved.artifact is None:
             return None
         shards = sibling(saved.artifact, read_manifest(saved.artifact), "shards")
-        return sibling(shards, read_manifest(shards), "target") / "validation.txt"
+        return target_file(sibling(shards, read_manifest(shards), "target"), "validation")
     except DataError:  # somebody copied the artifact of the weights, and not those it was made from
         return None
 

@@ -15,6 +15,7 @@ import torch
 from gpt.counts import num_parameters
 from gpt.model import GPT, GPTShape
 from pipeline.config.schema import PretrainedSection
+from pipeline.corpus.splits import target_text
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.stage_counts import ImportedCounts, TokenizerCounts
 from pipeline.graph.work import Work
@@ -60,7 +61,7 @@ def take_weights(work: Work) -> ImportedCounts:
     model = cropped(imported.model, shape.context)
     refuse_another_shape(model.shape, shape)
     # On the selection text: nothing before the report opens the validation text.
-    text = ComparedText("the target's selection text", (target / "selection.txt").read_bytes().decode())
+    text = ComparedText("the target's selection text", target_text(target, "selection"))
     parity = checked_against(source, model, tokenizer, text, work.progress)
     save_weights(work.folder / WEIGHTS, dict(model.named_parameters()))
     save_shape(work.folder, shape)

@@ -16,6 +16,7 @@ from pipeline.saved_models.model_files import BRANCHES, WEIGHTS
 from pipeline.saved_models.trial_record import SavedTrial, saved_trials
 from pipeline.saved_models.weights import load_shape
 from pipeline.tokens.scoring_windows import ScoringWindows
+from pipeline.tokens.shard import target_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer
 
 Artifacts = Mapping[str, Artifact]  # by stage
@@ -142,7 +143,7 @@ def _is_imported(artifacts: Artifacts) -> bool:
 def _validation_windows(artifacts: Artifacts, arm: TrainedArm, section: ReportSection) -> ScoringWindows:
     """The target's validation split in windows of the arm's context. Raises DataError if another tokenizer wrote it."""
     return ScoringWindows.of_shard(
-        artifacts["shards"].folder / "target" / "validation.arrow",
+        target_shard(artifacts["shards"].folder, "validation"),
         tokenizer_sha256=load_tokenizer(artifacts["tokenizer"].folder).sha256,
         context=load_shape(arm.model_json).context,
         stride=section.stride,

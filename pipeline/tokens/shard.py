@@ -154,6 +154,11 @@ def _info(path: Path, schema: pa.Schema) -> ShardInfo:
     return info
 
 
+def target_shard(shards: Path, split: str) -> Path:
+    """The shard of a split of the target, below the folder of a shards artifact."""
+    return shards / "target" / f"{split}.arrow"
+
+
 def shard_name(path: Path) -> str:
     """A shard's place below its artifact: "target/train", "corpus/train-00003"."""
     return f"{path.parent.name}/{path.stem}"

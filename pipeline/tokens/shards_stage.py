@@ -21,7 +21,7 @@ from pipeline.graph.stage_counts import CorpusCounts, ShardsCounts, TextTotals
 from pipeline.graph.work import Work
 from pipeline.runtime.progress import Task
 from pipeline.tokens.contamination_check import ngrams_left
-from pipeline.tokens.shard import Rows, ShardInfo, read_info, shard_name, write_shard
+from pipeline.tokens.shard import Rows, ShardInfo, read_info, shard_name, target_shard, write_shard
 from pipeline.tokens.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer, tokenizer_of_process
 
 
@@ -91,15 +91,15 @@ def by_source(infos: Sequence[ShardInfo]) -> dict[str, TextTotals]:
 def write_target(work: Work) -> dict[str, ShardInfo]:
     """Write the target's splits, one document and one shard each; returns what each shard says about itself."""
     tokenizer = load_tokenizer(work.inputs["tokenizer"].folder)
-    folder = work.folder / "target"
-    folder.mkdir(parents=True, exist_ok=True)
     infos = {}
     target = work.inputs["target"].folder
     for split in TARGET_SPLITS:
+        shard = target_shard(work.folder, split)
+        shard.parent.mkdir(parents=True, exist_ok=True)
         text = target_text(target, split)
         rows = encode_rows(tokenizer, [split], [text])
         encoded = EncodedFile(target_file(target, split).name, "target", rows, len(text.encode()))
-        infos[split] = _write(folder / f"{split}.arrow", [encoded], tokenizer)
+        infos[split] = _write(shard, [encoded], tokenizer)
     return infos
 
 

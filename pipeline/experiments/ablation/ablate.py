@@ -43,6 +43,7 @@ from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import SHAPE, WEIGHTS
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.scoring_windows import ScoringWindows
+from pipeline.tokens.shard import target_shard
 from pipeline.tokens.tokenizer import load_tokenizer
 
 FORMAT = 1
@@ -180,7 +181,7 @@ class _SelectionText:
     @classmethod
     def of(cls, artifacts: Mapping[str, Artifact], context: int) -> _SelectionText:
         tokenizer, shards = load_tokenizer(artifacts["tokenizer"].folder), artifacts["shards"]
-        path = shards.folder / "target" / "selection.arrow"
+        path = target_shard(shards.folder, "selection")
         windows = ScoringWindows.of_shard(path, tokenizer_sha256=tokenizer.sha256, context=context, stride=None)
         totals = shards.counts_as(ShardsCounts).target_selection
         return cls(windows, bits_per_byte(totals.tokens, totals.bytes), default_device())

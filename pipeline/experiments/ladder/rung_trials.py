@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gpt.lecture import RUNGS, fit, generate
 from gpt.loss import next_token_loss
+from pipeline.corpus.splits import TARGET_SPLITS, target_text
 from pipeline.errors import DataError, Diverged
 from pipeline.evaluation.scoring import fixed_threads
 from pipeline.experiments.ladder.rungs import Rung
@@ -122,10 +123,7 @@ def read_text(target: Path) -> CharacterText:
 
     The lecture has no selection split, because it selects nothing; so that split is trained on here, as it is there.
     """
-    # Bytes, not `read_text`: that would turn \r\n into one character.
-    train, selection, validation = (
-        (target / f"{split}.txt").read_bytes().decode() for split in ("train", "selection", "validation")
-    )
+    train, selection, validation = (target_text(target, split) for split in TARGET_SPLITS)
     characters = "".join(sorted(set(train + selection + validation)))
     index = {character: number for number, character in enumerate(characters)}
     splits = (torch.tensor([index[character] for character in split]) for split in (train + selection, validation))

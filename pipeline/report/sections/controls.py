@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.splits import target_text
 from pipeline.evaluation.arms import TrainedArm
 from pipeline.graph.stage_counts import ShardsCounts, TokenizerCounts
 from pipeline.graph.work import Artifact
@@ -78,8 +79,8 @@ def _is_best_rate(arm: TrainedArm) -> bool:
 
 def _texts_differ(target: Path) -> bool:
     """Whether neither selection nor train text holds the validation text, nor is held by it."""
-    validation = (target / "validation.txt").read_text(encoding="utf-8")
-    others = [(target / f"{split}.txt").read_text(encoding="utf-8") for split in ("selection", "train")]
+    validation = target_text(target, "validation")
+    others = [target_text(target, split) for split in ("selection", "train")]
     return not any(other and (other in validation or validation in other) for other in others)
 
 
