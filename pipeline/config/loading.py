@@ -122,9 +122,11 @@ def _read(path: Path) -> str:
             )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = sorted(str(found) for found in path.parent.glob("[!.]*.yaml"))
+        neighbours = sorted(str(config) for config in path.parent.glob("[!.]*.yaml"))
         remedy = (
-            f"Here are {', '.join(known)}." if known else "Give the path of a YAML file, such as configs/demo.yaml."
+            f"Here are {', '.join(neighbours)}."
+            if neighbours
+            else "Give the path of a YAML file, such as configs/demo.yaml."
         )
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{path} cannot be read: {reason}.", remedy=remedy) from None
@@ -171,10 +173,10 @@ def _is_branch(part: str | int) -> bool:
 def _line_of(node: Any, location: Location) -> int | None:
     line = None
     for part in location:
-        found = _child(node, part)
-        if found is None:
-            break
-        node, line = found
+        child = _child(node, part)
+        if child is None:
+            break  # a default, or a key that is missing: the line of its section is the closest
+        node, line = child
     return line
 
 
