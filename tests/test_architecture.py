@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -81,7 +82,10 @@ def test_the_list_names_modules_that_exist() -> None:
 @pytest.mark.parametrize("room", ROOMS, ids=str)
 def test_every_room_says_what_is_in_it(room: Path) -> None:
     tree = parsed(room / "__init__.py")
-    assert len((ast.get_docstring(tree) or "").split()) >= 20
+    docstring = " ".join((ast.get_docstring(tree) or "").split())
+    assert len(docstring.split()) >= 40
+    assert "import" in docstring, "what may be imported here"
+    assert re.search(r"\b[Ss]tart", docstring), "where to start reading"
     assert len(tree.body) == 1, "a room's __init__.py holds its docstring and no code"
 
 
@@ -96,6 +100,42 @@ def test_files_and_functions_fit_the_eye(module: Path) -> None:
 def lines_of(node: ast.FunctionDef) -> int:
     assert node.end_lineno is not None, "a parsed function has an end"
     return node.end_lineno - node.lineno + 1
+
+
+# From the command to the optimizer's update, in order. Engine.step and Muon.step keep PyTorch's name.
+LINKS = (
+    "_finish_stages",
+    "_run_if_possible",
+    "run_nodes",
+    "finish_node",
+    "_do_stage",
+    "train_stage",
+    "launch_job",
+    "run_local_ranks",
+    "run_on_hosts",
+    "run_job_on_rank",
+    "train_on_rank",
+    "pretrain_on_corpus",
+    "finish_whole",
+    "train_arm",
+    "finish_trials",
+    "run_trials",
+    "train_trial",
+    "train_to_end",
+    "train",
+    "take_step",
+)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_each_link_from_the_command_to_the_optimizer_has_a_name_of_its_own(link: str) -> None:
+    places = [
+        f"{module}:{node.lineno}"
+        for module in MODULES
+        for node in ast.walk(parsed(module))
+        if isinstance(node, ast.FunctionDef) and node.name == link
+    ]
+    assert len(places) == 1, places
 
 
 def imported(trees: Iterable[ast.Module]) -> set[str]:

@@ -43,9 +43,7 @@ ZERO_STAGES = (0, 1, 2, 3)
 class Need:
     """What one training stage needs, over all its trials. `memory_bytes[z]` is per rank under ZeRO stage z."""
 
-    parameters: int
     tokens: int
-    steps: int
     flops: float
     disk_bytes: int
     memory_bytes: tuple[int, ...]
@@ -57,7 +55,7 @@ def vocabulary(tokenizer: TokenizerSection) -> int:
 
 
 def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
-    """Tokens, steps, floating-point operations, disk and memory of pretrain, scratch or finetune."""
+    """Tokens, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     section: TrainingSection = getattr(config, stage)
     tokens, trials = _tokens(section)
     branches = config.pretrain.branch_at
@@ -73,9 +71,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     # Of each seed of an arm the weights of the best and of the last step stay; of pretraining the last ones.
     weights = WEIGHT_BYTES * parameters * (2 * len(section.seeds) if isinstance(section, ArmSection) else 1)
     return Need(
-        parameters=parameters,
         tokens=tokens,
-        steps=tokens // section.batch_tokens,
         flops=float(tokens) * flops_per_token(shape),
         disk_bytes=kept + weights + 2_000_000 * trials,
         memory_bytes=tuple(memory_bytes(shape, section, zero, ranks) for zero in ZERO_STAGES),

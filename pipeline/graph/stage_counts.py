@@ -24,6 +24,7 @@ class StageCounts(CountsRecord):
     rank_seconds: float | None = None  # wall time times ranks, over all attempts of the last start
     peak_memory_bytes: int | None = None  # of the largest rank
     tokens_per_second: float | None = None
+    imported_files: dict[str, str] | None = None  # name -> sha256 of what was imported; None: made here
 
 
 class TargetCounts(StageCounts):
@@ -89,7 +90,6 @@ class TokenizerCounts(StageCounts):
     sha256: str
     sample_bytes: int | None = None  # None: imported
     bytes_per_token: dict[str, float] = {}  # by source
-    imported_files: dict[str, str] | None = None  # name -> sha256
 
 
 class TextTotals(CountsRecord):
@@ -136,7 +136,6 @@ class ImportedCounts(StageCounts):
     """Weights that were imported in the place of pretraining."""
 
     parameters: int
-    imported_files: dict[str, str]  # name -> sha256
     largest_logit_difference: float
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config.schema import ReportSection
 from pipeline.evaluation.arms import TrainedArm, read_arm
-from pipeline.graph.stage_counts import PretrainCounts
+from pipeline.graph.stage_counts import PretrainCounts, StageCounts
 from pipeline.graph.variants import LEAK
 from pipeline.graph.work import Artifact, Work
 from pipeline.saved_models.model_files import BRANCHES, WEIGHTS
@@ -125,9 +125,9 @@ class FinishedRun:
         )
 
     @property
-    def imported(self) -> bool:
-        """Whether the pretrained weights came from elsewhere."""
-        return _is_imported(self.artifacts)
+    def imported_files(self) -> dict[str, str] | None:
+        """The sha256 of each file that the pretrained weights were read from; None if they were not imported."""
+        return _imported_files(self.artifacts)
 
     @property
     def section(self) -> ReportSection:
@@ -135,9 +135,8 @@ class FinishedRun:
         return section
 
 
-def _is_imported(artifacts: Artifacts) -> bool:
-    # Importing counts a record of another type than pretraining: the field that only it has tells them apart.
-    return "pretrain" in artifacts and "imported_files" in artifacts["pretrain"].manifest.counts
+def _imported_files(artifacts: Artifacts) -> dict[str, str] | None:
+    return artifacts["pretrain"].counts_as(StageCounts).imported_files if "pretrain" in artifacts else None
 
 
 def _validation_windows(artifacts: Artifacts, arm: TrainedArm, section: ReportSection) -> ScoringWindows:
@@ -152,7 +151,7 @@ def _validation_windows(artifacts: Artifacts, arm: TrainedArm, section: ReportSe
 
 def _points(artifacts: Artifacts, arms: tuple[TrainedArm, ...]) -> tuple[PretrainingPoint, ...]:
     # Imported weights have no branches: their counts are another record, which says nothing of tokens.
-    if "finetune" not in artifacts or _is_imported(artifacts):
+    if "finetune" not in artifacts or _imported_files(artifacts) is not None:
         return ()
     pretrain, finetune = artifacts["pretrain"], artifacts["finetune"]
     counts = pretrain.counts_as(PretrainCounts)

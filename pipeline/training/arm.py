@@ -60,11 +60,11 @@ class ArmTraining:
         """The same arm, finetuned from the weights that a branch of pretraining ended with."""
         return replace(self, folder=self.folder / BRANCHES / weights.parent.name, start=weights)
 
-    def run(self, seeds: Sequence[int]) -> ArmTrials:
+    def finish_trials(self, seeds: Sequence[int]) -> ArmTrials:
         """The grid of rates on the first seed, then the best on the others. Collective."""
-        return run_trials(self.folder, self.section.learning_rates, seeds, self.train)
+        return run_trials(self.folder, self.section.learning_rates, seeds, self.train_trial)
 
-    def train(self, trial: Trial, folder: Path) -> None:
+    def train_trial(self, trial: Trial, folder: Path) -> None:
         """Train one trial to its end and leave its weights in `folder`. Raises Diverged and Preempted. Collective."""
         spec = self.spec(trial, folder)
         state = train_to_end(spec, self.inputs.first_model(trial.seed, self.start), self.world, self.progress)
@@ -109,11 +109,11 @@ def train_arm(job: Job, world: World, progress: Progress) -> ArmCounts | None:
     The arms differ in where their weights start, and in nothing else. Counts on rank 0, None on the others. Collective.
     """
     arm = ArmTraining.of(job, world, progress)
-    trials = arm.run(arm.section.seeds)
+    trials = arm.finish_trials(arm.section.seeds)
     # The whole grid for each branch, because less pretraining may want another rate, but one seed: that many points
     # of the gain curve are affordable. docs/decisions/branches-share-the-stable-phase.md
     branches = [arm.from_branch(weights) for weights in _branch_weights(job)]
-    branch_trials = [(branch, branch.run(arm.section.seeds[:1])) for branch in branches]
+    branch_trials = [(branch, branch.finish_trials(arm.section.seeds[:1])) for branch in branches]
     if not world.leads:
         return None
     save_shape(arm.folder, arm.inputs.shape)

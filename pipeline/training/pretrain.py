@@ -48,7 +48,7 @@ class Pretraining:
         spec = _whole_spec(section, inputs, world)
         return cls(section, inputs, spec, world, progress)
 
-    def run(self) -> State:
+    def finish_whole(self) -> State:
         """Train to the end; leaves last.safetensors and, for each branch, the checkpoint at its fork. Collective."""
         return train_to_end(self.spec, self.inputs.first_model(self.section.seed), self.world, self.progress)
 
@@ -86,7 +86,7 @@ def pretrain_on_corpus(job: Job, world: World, progress: Progress) -> PretrainCo
     Raises Diverged and Preempted as the loop does.
     """
     pretraining = Pretraining.of(job, world, progress)
-    state = pretraining.run()
+    state = pretraining.finish_whole()
     branches = [pretraining.finish_branch(branch) for branch in branches_of(pretraining.section)]
     if not world.leads:
         return None

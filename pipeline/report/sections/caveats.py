@@ -27,7 +27,7 @@ def caveats_section(
     lines = [*rival_caveats(rivals, control), *arm_caveats(run.arms, max_steps)]
     if len(run.arms) > 1:
         lines.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
-    if run.imported:
+    if run.imported_files is not None:
         lines.append(IMPORTED)
     if not gap_measured and "corpus" in run.artifacts:
         lines.append("The corpus has too little validation text to say how much pretraining memorized.")

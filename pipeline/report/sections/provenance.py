@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.graph.fingerprints import identity
-from pipeline.graph.stage_counts import CorpusCounts, ImportedCounts, ShardsCounts, StageCounts, TargetCounts
+from pipeline.graph.stage_counts import CorpusCounts, ShardsCounts, StageCounts, TargetCounts
 from pipeline.graph.work import Artifact
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.section_records import (
@@ -52,10 +52,8 @@ def contamination_section(run: FinishedRun) -> ReportedContamination | None:
 
 
 def imported_section(run: FinishedRun) -> ReportedImport | None:
-    """The sha256 of each file that the pretrained weights were read from; None if they were trained here, or not."""
-    if not run.imported:
-        return None
-    return ReportedImport(files=run.artifacts["pretrain"].counts_as(ImportedCounts).imported_files)
+    """Where imported weights came from; None if the run's own pretraining made them, or nothing did."""
+    return None if run.imported_files is None else ReportedImport(files=run.imported_files)
 
 
 def cost_section(run: FinishedRun) -> dict[str, ReportedCost]:
