@@ -30,15 +30,21 @@ def test_a_point_is_finetuned_with_the_best_rate_that_kept_its_weights(whole_run
 
 
 def test_imported_weights_have_no_points(chain: Any) -> None:
-    assert not FinishedRun.of(chain.work()).imported
+    assert FinishedRun.of(chain.work()).imported_files is None
     chain.artifacts["pretrain"] = replace(
         chain.artifacts["pretrain"],
         manifest=chain.artifacts["pretrain"].manifest.model_copy(
-            update={"counts": {"parameters": 3, "imported_files": {}, "largest_logit_difference": 0.0}}
+            update={
+                "counts": {
+                    "parameters": 3,
+                    "imported_files": {"model.safetensors": "ab"},
+                    "largest_logit_difference": 0.0,
+                }
+            }
         ),
     )
     run = FinishedRun.of(chain.work("imported"))
-    assert run.imported and run.points == ()
+    assert (run.imported_files, run.points) == ({"model.safetensors": "ab"}, ())
 
 
 def test_counts_that_say_something_else_are_refused_by_field(chain: Any) -> None:

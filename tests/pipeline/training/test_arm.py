@@ -89,7 +89,7 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_rank: None) -> A
     start = tmp_path / "pretrain" / BRANCHES / "step-00000004" / WEIGHTS
     start.parent.mkdir(parents=True)
     start.touch()
-    monkeypatch.setattr(arm.ArmTraining, "train", train)
+    monkeypatch.setattr(arm.ArmTraining, "train_trial", train)
     monkeypatch.setattr(arm.ArmTraining, "of", classmethod(lambda *_: whole))
     return train_arm(whole.inputs.job, whole.world, whole.progress)
 
