@@ -19,7 +19,7 @@ from typing import Any
 
 import datasets
 
-from pipeline.config.schema import SourceSection
+from pipeline.config.text_sections import SourceSection
 from pipeline.corpus.http_file import HttpFile
 from pipeline.corpus.hub import HubDataset
 from pipeline.corpus.records import SUFFIXES, Record, is_supported, payload_bytes, read_file

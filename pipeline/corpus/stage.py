@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.schema import CorpusSection, DecontaminateSection, SourceSection
+from pipeline.config.text_sections import CorpusSection, DecontaminateSection, SourceSection
 from pipeline.corpus.cleaning import CleaningRules, RecordResult, clean_records
 from pipeline.corpus.contamination import Ngram, ngrams_in_part, ngrams_of_file
 from pipeline.corpus.installed_text import docstrings

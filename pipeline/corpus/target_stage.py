@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.schema import TargetSection
+from pipeline.config.text_sections import TargetSection
 from pipeline.corpus.http_file import HttpFile
 from pipeline.corpus.installed_text import language_reference
 from pipeline.corpus.splits import target_file

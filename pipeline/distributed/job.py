@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config.schema import (
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import (
     FinetuneSection,
-    LaunchSection,
     ModelSection,
     PretrainSection,
     ScratchSection,

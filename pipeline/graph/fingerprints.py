@@ -26,7 +26,7 @@ def fingerprints(config: Config) -> dict[str, str]:
 
 
 def identity(value: Any) -> Any:
-    """Plain JSON of a slice, without the fields that never change what is computed (see `config/schema.py`)."""
+    """Plain JSON of a slice, without the fields that never change what is computed (see `config/section.py`)."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         values = {name: getattr(value, name) for name in fields}

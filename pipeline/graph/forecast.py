@@ -22,7 +22,9 @@ import torch
 from gpt.counts import flops_per_token, num_parameters
 from gpt.model import GPT
 from gpt.shape import GPTShape
-from pipeline.config.schema import ArmSection, Config, PretrainSection, TokenizerSection, TrainingSection
+from pipeline.config.schema import Config
+from pipeline.config.text_sections import TokenizerSection
+from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import autocast_for, default_device, has_bf16_units
 

@@ -14,7 +14,8 @@ import torch
 
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
-from pipeline.config.schema import ArmSection, Config, TrainingSection
+from pipeline.config.schema import Config
+from pipeline.config.training_sections import ArmSection, TrainingSection
 from pipeline.graph import forecast
 from pipeline.graph.fingerprints import fingerprints, identity
 from pipeline.graph.stage_counts import TokenizerCounts

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from pipeline.config.schema import DecontaminateSection
+from pipeline.config.text_sections import DecontaminateSection
 from pipeline.corpus.contamination import Ngram, ngrams_of_file
 from pipeline.corpus.splits import target_file
 from pipeline.execution.worker_pool import WorkerPool

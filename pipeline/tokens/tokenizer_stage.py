@@ -18,7 +18,7 @@ from typing import NamedTuple
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from pipeline.config.schema import TokenizerSection
+from pipeline.config.text_sections import TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
 from pipeline.corpus.splits import TARGET_SPLITS, target_text
 from pipeline.errors import ConfigError

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, cast
 
 from gpt.counts import num_parameters
-from pipeline.config.schema import ArmSection
+from pipeline.config.training_sections import ArmSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.graph.stage_counts import ArmCounts, FinetunedBranch

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.config.schema import TrainingSection
+from pipeline.config.training_sections import TrainingSection
 from pipeline.errors import ConfigError
 from pipeline.training.training_plan import BatchGeometry
 

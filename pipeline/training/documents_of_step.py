@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.job import JOB, Job
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.batches import Batches

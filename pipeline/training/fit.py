@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.model import GPT
-from pipeline.config.schema import TrainingSection
+from pipeline.config.training_sections import TrainingSection
 from pipeline.distributed.signals import stop
 from pipeline.distributed.world import World
 from pipeline.runtime.precision import autocast_for

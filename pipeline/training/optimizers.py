@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gpt.model import GPT
-from pipeline.config.schema import TrainingSection
+from pipeline.config.training_sections import TrainingSection
 from pipeline.runtime.precision import autocast_for
 
 MOMENTUM = 0.95

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.config.schema import Config, TrainingSection
+from pipeline.config.schema import Config
+from pipeline.config.training_sections import TrainingSection
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import Stage
 from pipeline.training.deepspeed_config import refuse_owned_keys

@@ -11,7 +11,7 @@ from typing import cast
 
 from gpt.counts import num_parameters
 from gpt.model import GPT
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.collectives import broadcast
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import ceil
 
-from pipeline.config.schema import PretrainSection, TrainingSection
+from pipeline.config.training_sections import PretrainSection, TrainingSection
 from pipeline.errors import ConfigError
 from pipeline.training.schedule import Schedule
 

@@ -9,7 +9,9 @@ import json
 
 import torch
 
-from pipeline.config.schema import Config, CorpusSection, ModelSection, PretrainSection
+from pipeline.config.schema import Config
+from pipeline.config.text_sections import CorpusSection
+from pipeline.config.training_sections import ModelSection, PretrainSection
 from pipeline.experiments.ablation.changed_configs import shape_of
 from pipeline.experiments.ablation.speed import tokens_per_second
 from pipeline.runtime.precision import has_bf16_units

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:  # the driver starts without torch
-    from pipeline.config.schema import PretrainSection
+    from pipeline.config.training_sections import PretrainSection
     from pipeline.distributed.world import World
     from pipeline.tokens.batches import Batches
     from pipeline.training.engine import Engine
@@ -179,7 +179,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     """Folio's own loop and engine, with its metrics, on real shards."""
     import torch
 
-    from pipeline.config.schema import PretrainSection
+    from pipeline.config.training_sections import PretrainSection
     from pipeline.distributed import rendezvous
     from pipeline.distributed.signals import stop
     from pipeline.distributed.world import World

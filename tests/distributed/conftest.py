@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config.schema import FinetuneSection, LaunchSection, ModelSection, PretrainSection, ScratchSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import FinetuneSection, ModelSection, PretrainSection, ScratchSection
 from pipeline.distributed.job import Job
 from pipeline.tokens.shard import Rows, ShardInfo, write_shard
 from pipeline.tokens.tokenizer import Tokenizer, load_tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.job import Job
 from pipeline.errors import ConfigError, DataError
 from pipeline.tokens.batches import Batches

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from gpt.model import GPT
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.errors import Diverged, EnvironmentFault, RankLost, ResumeError

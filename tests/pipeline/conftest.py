@@ -14,14 +14,8 @@ import torch
 from pydantic import BaseModel
 
 from gpt.model import GPT, GPTShape
-from pipeline.config.schema import (
-    FinetuneSection,
-    LaunchSection,
-    ModelSection,
-    PretrainSection,
-    ReportSection,
-    ScratchSection,
-)
+from pipeline.config.schema import LaunchSection, ReportSection
+from pipeline.config.training_sections import FinetuneSection, ModelSection, PretrainSection, ScratchSection
 from pipeline.corpus.target_stage import cut
 from pipeline.graph.manifest import Manifest, file_entries, write_manifest
 from pipeline.graph.stage_counts import (

@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from gpt.model import GPT
-from pipeline.config.schema import Config, TrainingSection
+from pipeline.config.schema import Config
+from pipeline.config.training_sections import TrainingSection
 from pipeline.experiments.ablation.changed_configs import shape_of
 from pipeline.runtime.precision import default_device
 from pipeline.runtime.progress import Progress

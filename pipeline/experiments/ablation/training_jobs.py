@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from pipeline.config.schema import ArmSection, Config
+from pipeline.config.schema import Config
+from pipeline.config.training_sections import ArmSection
 from pipeline.errors import FolioError, RankLost
 from pipeline.graph.runner import Selection, run_nodes
 from pipeline.graph.store import Store

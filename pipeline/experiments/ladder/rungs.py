@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from gpt.lecture import RUNGS, Sizes
 from pipeline.config.loading import load_section
 from pipeline.config.quantities import Count, Real
-from pipeline.config.schema import Section, not_fingerprinted
+from pipeline.config.section import Section, not_fingerprinted
 from pipeline.errors import ConfigError
 
 REQUIRED: Any = ...  # pydantic's mark of a field without a default

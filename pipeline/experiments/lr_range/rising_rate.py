@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config.schema import ArmSection, PretrainSection, TrainingSection
+from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.runtime.progress import Progress

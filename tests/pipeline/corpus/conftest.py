@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline.config.schema import CorpusSection, LaunchSection, TargetSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.text_sections import CorpusSection, TargetSection
 from pipeline.corpus import stage, target_stage
 from pipeline.graph.manifest import Manifest
 from pipeline.graph.stage_counts import CorpusCounts, TargetCounts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from pipeline.config.schema import SourceSection
+from pipeline.config.text_sections import SourceSection
 from pipeline.corpus import sources
 from pipeline.corpus.records import Record
 from pipeline.corpus.sources import in_turns, resolve, resolve_all

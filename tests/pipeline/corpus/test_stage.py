@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import CorpusSection, SourceSection
+from pipeline.config.text_sections import CorpusSection, SourceSection
 from pipeline.corpus import sources, stage
 from pipeline.corpus.parts import Document, part_paths, read_part
 from pipeline.corpus.records import Record

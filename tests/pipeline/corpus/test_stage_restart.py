@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import CorpusSection, SourceSection
+from pipeline.config.text_sections import CorpusSection, SourceSection
 from pipeline.corpus import stage
 from pipeline.corpus.source_files import SourceFiles
 from pipeline.graph.stage_counts import CorpusCounts

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import TargetSection
+from pipeline.config.text_sections import TargetSection
 from pipeline.corpus import target_stage
 from pipeline.corpus.target_stage import cut
 from pipeline.errors import ConfigError, DataError, EnvironmentFault

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import LaunchSection, ModelSection, PretrainSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import ModelSection, PretrainSection
 from pipeline.distributed.job import Job
 from pipeline.errors import DataError
 from pipeline.graph.manifest import Manifest

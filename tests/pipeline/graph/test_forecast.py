@@ -9,7 +9,9 @@ import pytest
 
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
-from pipeline.config.schema import Config, PretrainSection, TokenizerSection
+from pipeline.config.schema import Config
+from pipeline.config.text_sections import TokenizerSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.graph import forecast
 
 SHAPE = GPTShape(vocab_size=100, layers=2, width=8, heads=2, context=16)

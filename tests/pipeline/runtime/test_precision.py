@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gpt.model import GPT, GPTShape
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.runtime import precision
 from pipeline.runtime.precision import autocast_for, has_bf16_units
 from pipeline.training.fit import prepare_model

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import LaunchSection, ShardsSection, TokenizerSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.text_sections import ShardsSection, TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.graph.manifest import Manifest, file_entries
 from pipeline.graph.stage_counts import Contamination, CorpusCounts, StageCounts

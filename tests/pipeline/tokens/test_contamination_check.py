@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.schema import ShardsSection, TokenizerSection
+from pipeline.config.text_sections import ShardsSection, TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.graph.stage_counts import CorpusCounts, StageCounts
 from pipeline.graph.work import Artifact, Work

@@ -13,7 +13,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from pipeline.config.schema import ShardsSection, TokenizerSection
+from pipeline.config.text_sections import ShardsSection, TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
 from pipeline.errors import DataError
 from pipeline.graph.manifest import file_entries

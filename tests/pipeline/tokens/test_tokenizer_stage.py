@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from pipeline.config.schema import TokenizerSection
+from pipeline.config.text_sections import TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.stage_counts import CorpusCounts

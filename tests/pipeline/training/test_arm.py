@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gpt.model import GPTShape
-from pipeline.config.schema import FinetuneSection, LaunchSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import FinetuneSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.runtime.progress import Progress

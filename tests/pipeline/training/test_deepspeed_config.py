@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import ScratchSection
+from pipeline.config.training_sections import ScratchSection
 from pipeline.errors import ConfigError
 from pipeline.training.deepspeed_config import OWNED, EngineSettings, deepspeed_config, refuse_owned_keys
 from pipeline.training.training_plan import BatchGeometry

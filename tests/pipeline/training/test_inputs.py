@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gpt.model import GPT
-from pipeline.config.schema import FinetuneSection, LaunchSection, PretrainSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import FinetuneSection, PretrainSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.errors import DataError

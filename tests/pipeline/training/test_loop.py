@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.world import World
 from pipeline.errors import Diverged, Preempted
 from pipeline.training.engine import MicroBatch

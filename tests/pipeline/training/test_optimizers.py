@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gpt.model import GPT, GPTShape
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.training.optimizers import MOMENTUM, Muon, muon, optimizer_of, orthogonalized
 
 SHAPE = GPTShape(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import LaunchSection, ModelSection, PretrainSection, ScratchSection
+from pipeline.config.schema import LaunchSection
+from pipeline.config.training_sections import ModelSection, PretrainSection, ScratchSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.errors import DataError

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import PretrainSection
+from pipeline.config.training_sections import PretrainSection
 from pipeline.errors import ConfigError
 from pipeline.training.training_plan import BatchGeometry, Branch, TrainingPlan, branches_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config.schema import PretrainSection, ScratchSection
+from pipeline.config.training_sections import PretrainSection, ScratchSection
 from pipeline.distributed.world import World
 from pipeline.experiments.lr_range.rising_rate import SmoothedLosses, first_seed, rates, take_readings
 from pipeline.runtime.progress import Progress

@@ -1,0 +1,27 @@
+"""The kind of which every part of the config is, and how a field says what it means for fingerprints.
+
+A field marked `not_fingerprinted` may differ without making an artifact stale: it changes how often things are saved
+or shown, never what is computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def not_fingerprinted(default: Any) -> Any:
+    """A field that is left out of fingerprints: another value gives the same artifact."""
+    return Field(default=default, json_schema_extra={"identity": False})
+
+
+def added_later(default: Any) -> Any:
+    """A field added later: fingerprinted only when it differs from its default, so older artifacts stay valid."""
+    return Field(default=default, json_schema_extra={"identity": "unless default"})
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and strict about keys, because a misspelt key would silently keep a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

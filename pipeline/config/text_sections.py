@@ -1,0 +1,98 @@
+"""The keys about text: the target, the corpus and its sources, the tokenizer, the shards."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from pipeline.config.quantities import Bytes, Count, Real, Share
+from pipeline.config.section import Section, not_fingerprinted
+
+
+class TargetSection(Section):
+    """The text whose validation loss is reported. Its origin is exactly one of `name`, `path` or `hub`."""
+
+    name: Literal["tiny-shakespeare"] | None = None
+    path: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str = "main"
+    field: str = "text"
+    validation: Share = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
+    selection: Share = 0.05  # of the characters, just before the validation split: chooses learning rate and best step
+    fallback: bool = False  # for the demo: use text that every installation has when the target cannot be found
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TargetSection:
+        if sum(origin is not None for origin in (self.name, self.path, self.hub)) != 1:
+            raise ValueError("give exactly one of name, path or hub")
+        return self
+
+
+class SourceSection(Section):
+    """A source of corpus text: exactly one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
+
+    name: str = ""
+    path: str | None = None
+    url: str | None = None
+    hub: str | None = None
+    subset: str | None = None
+    split: str = "train"
+    revision: str = "main"
+    field: str = "text"
+    license: str = "unknown"
+    max_bytes: Bytes | None = None  # of kept text, UTF-8
+    # How often the source's samples appear in one epoch of pretraining; 0.5 shows half of them. It changes no text, so
+    # it is fingerprinted with pretraining (`graph/stages.py`) and not with the corpus.
+    weight: Real = not_fingerprinted(1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_origin(cls, values: Any) -> Any:
+        origin = next((values[key] for key in ("path", "url", "hub") if values.get(key)), "")
+        return {"name": origin, **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> SourceSection:
+        origins = [origin for origin in (self.path, self.url, self.hub) if origin is not None]
+        if len(origins) != 1:
+            raise ValueError("give exactly one of path, url or hub")
+        if self.weight <= 0:
+            raise ValueError(f"weight {self.weight} is not above 0")
+        return self
+
+
+class DecontaminateSection(Section):
+    ngram_words: Count = 13
+
+
+class CorpusSection(Section):
+    sources: tuple[SourceSection, ...] = ()
+    decontaminate: DecontaminateSection | Literal[False] = DecontaminateSection()
+    validation: Share = 0.01  # of the documents, chosen by hash
+    min_characters: Count = 200  # shorter documents are dropped, and counted
+    # Of kept text over all sources. They share it evenly; what a small source leaves unused goes to the others.
+    max_bytes: Bytes | None = None
+    seed: Count = 0
+    fallback: bool = False  # for the demo: use docstrings of the installed packages when a source cannot be found
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> CorpusSection:
+        names = [source.name for source in self.sources]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"source name {repeated[0]!r} appears twice; give each source its own name")
+        return self
+
+
+class TokenizerSection(Section):
+    kind: Literal["bpe", "char"] = "bpe"
+    vocab_size: Count = 4096
+    sample_bytes: Bytes = 50_000_000
+    seed: Count = 0
+
+
+class ShardsSection(Section):
+    shard_bytes: Bytes = 64_000_000
