@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.main import app
+from cli.program import app
 
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 
@@ -30,7 +31,7 @@ COMMANDS = {name: command for name, command in TREE.items() if name not in GROUP
 
 def folio(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        [Path(sys.executable).with_name("folio"), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
@@ -82,7 +83,7 @@ def test_help_of_a_command_at_80_columns_begins_with_its_whole_line(name):
 
 def test_help_loads_nothing_heavy():
     heavy = ("torch", "datasets", "deepspeed", "pyarrow", "transformers")
-    script = f"import sys; import cli.main; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys; import cli.program; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert found.stdout.strip() == "[]"
 
@@ -151,7 +152,7 @@ def test_an_absent_target_without_network_is_refused_in_seconds(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_stop_signal_between_stages_is_one_line_with_its_exit_code(number, code):
-    script = f"import os, cli.main as m; m.app = lambda args: os.kill(os.getpid(), {int(number)}); m.main()"
+    script = f"import os, cli.program as p; p.app = lambda args: os.kill(os.getpid(), {int(number)}); p.run_program()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == code
     assert done.stderr == (f"folio: Stopped by {number.name}; finished stages are kept. The same command goes on.\n")

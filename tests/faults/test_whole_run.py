@@ -53,7 +53,7 @@ def run(tmp_path_factory):
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "cli", *map(str, arguments)]
+    return [Path(sys.executable).with_name("folio"), *map(str, arguments)]
 
 
 def environment(folder, store="store"):

@@ -74,7 +74,7 @@ def test_a_stopped_ablation_stops_its_trainings_which_save_first(config: Config,
     path = tmp_path / "long.yaml"
     scratch = {**config.scratch.model_dump(mode="json"), "max_steps": 1_000_000}
     path.write_text(json.dumps({**config.model_dump(mode="json"), "scratch": scratch}))
-    command = [sys.executable, "-m", "cli", "ablate", str(path), "--jobs", "2"]
+    command = [Path(sys.executable).with_name("folio"), "ablate", str(path), "--jobs", "2"]
     with subprocess.Popen(
         command, env={**os.environ, "FOLIO_STORE": str(store.root)}, stderr=subprocess.PIPE
     ) as ablation:

@@ -55,7 +55,7 @@ def test_records_hold_what_is_needed_to_judge_them(climbed, tmp_path):
 def test_the_command_prints_the_table_and_names_the_page(configs, tmp_path):
     (tmp_path / "configs").symlink_to(configs)
     environment = {**os.environ, "FOLIO_STORE": str(tmp_path / "store"), "PYTHONPATH": str(Path.cwd())}
-    command = [sys.executable, "-m", "cli", "lecture", "--rung", "bigram", "--out", str(tmp_path / "out")]
+    command = [Path(sys.executable).with_name("folio"), "lecture", "--rung", "bigram", "--out", str(tmp_path / "out")]
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True, timeout=120
     )
