@@ -29,6 +29,12 @@ class TrainedArm:
         return tuple(trial.record.seed for trial in self.trials)
 
     @property
+    def batch_tokens(self) -> int:
+        """Tokens of the batches that it was trained on, which a short target makes smaller than its config asks for."""
+        record = self.trials[0].record
+        return record.tokens // max(record.steps, 1)
+
+    @property
     def steps_per_seed(self) -> tuple[int, ...]:
         """Steps that each trial took; patience may have ended it before the planned number."""
         return tuple(trial.record.steps for trial in self.trials)

@@ -1,4 +1,7 @@
-"""Did pretraining memorize? The pretrained model's loss on windows that it was trained on and on unseen documents."""
+"""Did pretraining memorize? The pretrained model's loss on windows that it was trained on and on unseen documents.
+
+Where nothing of the corpus was held out there is nothing unseen to compare with: the trained windows stand alone.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 from gpt.model import GPT
 from pipeline.evaluation.intervals import DocumentLosses, Estimate, Losses, documents_loss, gap
 from pipeline.evaluation.scoring import score_windows
-from pipeline.graph.stage_counts import PretrainCounts
+from pipeline.graph.stage_counts import PretrainCounts, ShardsCounts
 from pipeline.graph.work import Artifact
 from pipeline.saved_models.model_files import SHAPE, WEIGHTS
 from pipeline.saved_models.weights import load_model
@@ -29,18 +32,21 @@ class GapSide:
 
 @dataclass(frozen=True)
 class MemorizationGap:
-    """Losses on as many windows of trained and of unseen documents; `gap` is validation minus train, nats per token."""
+    """Losses on as many windows of trained and of unseen documents; `gap` is validation minus train, nats per token.
+
+    Without two windows of unseen documents there is neither `validation` nor `gap`.
+    """
 
     num_windows: int  # on each side
     train: GapSide
-    validation: GapSide
-    gap: Estimate
+    validation: GapSide | None
+    gap: Estimate | None
 
 
 def memorization_gap(
     pretrain: Artifact, shards: Artifact, tokenizer_sha256: str, device: torch.device, *, resamples: int
 ) -> MemorizationGap | None:
-    """How much lower the pretrained model's loss is on what it was trained on; None for fewer than two windows a side.
+    """How much lower the pretrained model's loss is on what it was trained on; None for fewer than two trained windows.
 
     The train side is the first samples of the data order, so they were seen for certain; the validation side is as
     many samples of the same mixture of sources, drawn from documents that were split off before training.
@@ -48,25 +54,28 @@ def memorization_gap(
     model = load_model(pretrain.folder / WEIGHTS, pretrain.folder / SHAPE, device)
     section, weights = pretrain.manifest.config["pretrain"], pretrain.manifest.config["weights"]
     context, seed = model.shape.context, section["seed"]
-    train, validation = (
+    splits = ["train"] + ["validation"] * (shards.counts_as(ShardsCounts).corpus_validation.tokens > 0)
+    train, *held_out = (
         corpus_mixture(shards.folder, split, weights, context=context, tokenizer_sha256=tokenizer_sha256)
-        for split in ("train", "validation")
+        for split in splits
     )
     most_tokens = min(section["evaluate_tokens"], pretrain.counts_as(PretrainCounts).tokens)
-    num_windows = min(most_tokens // context, train.num_samples, validation.num_samples)
+    most = min(most_tokens // context, train.num_samples)
+    held_out = [mixture for mixture in held_out if mixture.num_samples >= 2]
+    num_windows = min([most, *(mixture.num_samples for mixture in held_out)])
     if num_windows < 2:
         return None
     # Samples are taken batch by batch, as training took them: its first batches, and so samples that it has seen.
     batch_samples = min(section["batch_tokens"] // context, num_windows)
-    seen, unseen = (
+    seen, *unseen = (
         _scored(model, Batches(mixture, batch_samples=batch_samples, seed=seed), num_windows, device)
-        for mixture in (train, validation)
+        for mixture in (train, *held_out)
     )
     return MemorizationGap(
         num_windows=num_windows,
         train=_side(seen, resamples, seed),
-        validation=_side(unseen, resamples, seed),
-        gap=gap(seen, unseen, resamples=resamples, seed=seed),
+        validation=_side(unseen[0], resamples, seed) if unseen else None,
+        gap=gap(seen, unseen[0], resamples=resamples, seed=seed) if unseen else None,
     )
 
 

@@ -51,7 +51,10 @@ class SourceProvenance(CountsRecord):
     revision: str | None
     documents: int
     bytes: int
-    files: int
+    files: int  # that gave a document, or were damaged
+    files_found: int = 0  # that its path matched; what max_bytes left unread is among them
+    documents_in: int = 0  # damage of a file counts as one
+    dropped: dict[str, int] = {}  # by reason; documents_in = documents + these
 
 
 class DamagedFile(CountsRecord):
@@ -70,8 +73,20 @@ class Contamination(CountsRecord):
     val_ngrams_left: int  # in the finished parts, counted again
 
 
+class HeldOut(CountsRecord):
+    """The corpus' validation split: whole documents drawn by hash, or passages at the end of documents."""
+
+    by: Literal["documents", "passages", "nothing"]  # nothing: corpus.validation is 0
+    documents: int  # or passages
+    bytes: int
+    gap_bytes: int = 0  # of text between passages and the training text before them, in neither split
+
+
 class CorpusCounts(StageCounts):
-    """Documents in = kept + dropped, by reason; damage of a file counts as one document in."""
+    """Documents in = kept + dropped, by reason; damage of a file counts as one document in.
+
+    `bytes_kept` is the text of both splits: what is between a passage and the training text is not in it.
+    """
 
     sources: tuple[SourceProvenance, ...]
     documents_in: int
@@ -82,6 +97,7 @@ class CorpusCounts(StageCounts):
     damaged_files: tuple[DamagedFile, ...]
     origin: str  # sources or installed text
     contamination: Contamination
+    held_out: HeldOut | None = None
 
 
 class TokenizerCounts(StageCounts):
@@ -124,9 +140,10 @@ class PretrainCounts(StageCounts):
 
     tokens: int
     steps: int
-    batch_tokens: int
+    batch_tokens: int  # of the batches trained on, which a small corpus makes smaller than the config asks for
     train_nats_per_token: float | None  # mean of the last steps
-    val_nats_per_token: float | None  # of the corpus' validation split, at the end
+    val_nats_per_token: float | None  # of the corpus' validation split, at the end; None if it has none
+    held_out_tokens: int | None = None  # of that split, scored at each evaluation
     skipped_steps: int
     parameters: int
     branches: tuple[PretrainedBranch, ...] = ()

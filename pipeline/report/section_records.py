@@ -51,6 +51,8 @@ class ReportedArm(ReportRecord):
     model_config = came_later("last_step_val_bits_per_byte_ci95", "last_step_val_bits_per_byte_per_seed")
     params: int
     learning_rate: float | None  # the best of the grid, at its peak
+    # Of the batches trained on, which a short target makes smaller than the config asks for.
+    batch_tokens: OrLeftOut[int] = None
     steps: int
     best_step: int
     seeds: tuple[int, ...]
@@ -193,20 +195,25 @@ class ReportedRival(ReportRecord):
 
 
 class ReportedPretraining(ReportRecord):
-    """Losses of the pretrained model on windows that it was trained on and on unseen documents, in nats per token."""
+    """Losses of the pretrained model on windows that it was trained on and on unseen documents, in nats per token.
+
+    `val_...` and `gap` are null if nothing of the corpus was held out, or less than two windows of it.
+    """
 
     model_config = came_later("train_nats_per_token_ci95", "val_nats_per_token_ci95")
     tokens: int
     steps: int
     train_nats_per_token: float
     train_nats_per_token_ci95: Interval
-    val_nats_per_token: float
-    val_nats_per_token_ci95: Interval
-    gap: float  # val minus train
-    gap_ci95: Interval
+    val_nats_per_token: float | None
+    val_nats_per_token_ci95: Interval | None
+    gap: float | None  # val minus train
+    gap_ci95: Interval | None
     windows: int  # on each side
     train_documents: int
     validation_documents: int
+    # Of the batches trained on, which a small corpus makes smaller than the config asks for.
+    batch_tokens: OrLeftOut[int] = None
 
 
 class ReportedImport(ReportRecord):

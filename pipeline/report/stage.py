@@ -77,7 +77,7 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
         imported=provenance.imported_section(run),
         contamination=provenance.contamination_section(run),
         controls=controls_section(run, scores),
-        caveats=caveats_section(run, control, rivals, gap_measured=pretraining is not None),
+        caveats=caveats_section(run, control, rivals, pretraining=pretraining),
         cost=provenance.cost_section(run),
         provenance=provenance.provenance_section(run),
         samples=samples_section(run, device),

@@ -37,15 +37,12 @@ class ScoringWindows:
     def spread_over(cls, stream: TokenStream, *, num_tokens: int, context: int) -> ScoringWindows:
         """At most `num_tokens` targets, in whole windows spread evenly over the stream, and at least one window.
 
-        Raises ConfigError if the stream does not fill one window.
+        A stream that does not fill a window is one, padded with what does not count.
         """
         # Spread out, because the stream has one source after another: its beginning would be the first source only.
         available = (len(stream) - 1) // context
         if available < 1:
-            raise ConfigError(
-                f"The corpus' validation split has {len(stream):,} tokens, less than one window of context {context}.",
-                remedy="Raise corpus.validation or add text.",
-            )
+            return cls(*scoring_windows(stream.window(0, len(stream)), context))
         chosen = np.linspace(0, available - 1, num=max(min(num_tokens // context, available), 1)).astype(np.int64)
         rows = np.stack([stream.window(int(index) * context, context + 1) for index in chosen]).astype(np.int64)
         return cls(rows[:, :-1], rows[:, 1:])

@@ -43,7 +43,8 @@ class TrainingSpec:
     deepspeed: Mapping[str, Any]  # the config's block of that name
     plan: TrainingPlan
     batches: Batches
-    held_out: ScoringWindows  # evaluated on: the corpus' validation split, or for an arm the target's selection split
+    # Evaluated on: the corpus' validation split, None if it has none; for an arm the target's selection split.
+    held_out: ScoringWindows | None
     folder: Path  # receives checkpoints/ and the weights
     metrics_folder: Path  # receives metrics.jsonl and tensorboard/
     identity: Mapping[str, Any]  # what must not change between an interruption and its resume
@@ -73,7 +74,7 @@ def train_to_end(spec: TrainingSpec, model: GPT, world: World, progress: Progres
                 spec.batches,
                 spec.plan,
                 state,
-                evaluate=partial(evaluate, engine, spec.held_out),
+                evaluate=partial(evaluate, engine, spec.held_out) if spec.held_out else None,
                 keep_best=partial(_keep_best, spec, engine),
                 save=checkpoints.save,
                 watch=watch,

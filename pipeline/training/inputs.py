@@ -40,6 +40,13 @@ class TrainingInputs:
             raise DataError(f"{self.job.input('shards')} has no {pattern}.", remedy="Run stage shards again.")
         return TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256)
 
+    def held_out(self) -> TokenStream | None:
+        """The corpus' validation split; None if nothing of the corpus was held out."""
+        # The shards' manifest was compared with its files before any rank started, so none is missing by accident.
+        paths = sorted(self.job.input("shards").glob("corpus/validation-*.arrow"))
+        stream = TokenStream.open(paths, tokenizer_sha256=self.tokenizer_sha256)
+        return stream if len(stream) > 1 else None  # a single token predicts nothing
+
     def corpus(self) -> Mixture:
         """The corpus' train split. Each source is repeated by its weight (default 1)."""
         return corpus_mixture(

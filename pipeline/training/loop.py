@@ -38,13 +38,13 @@ def train(
     plan: TrainingPlan,
     state: State,
     *,
-    evaluate: Callable[[], float],
+    evaluate: Callable[[], float] | None,
     keep_best: Callable[[State], None],
     save: Callable[[State], None],
     watch: Watch,
     stop: Stop,
 ) -> State:
-    """Train from `state` to the end of the plan, or until its patience is over.
+    """Train from `state` to the end of the plan, or until its patience is over. Without held-out text `evaluate` is None.
 
     Raises Diverged when too many steps in a row had no finite loss or gradient, and Preempted, after saving, when any
     rank was asked to stop.
@@ -64,7 +64,7 @@ def train(
 
         watch.step(state, result, learning_rate, time.perf_counter() - started)
         refuse_divergence(plan, state)
-        if plan.evaluates_at(state.step):
+        if evaluate is not None and plan.evaluates_at(state.step):
             state = state.after_evaluation(nats_per_token := evaluate())
             watch.evaluation(state, nats_per_token)
             if state.best_step == state.step:

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pipeline.config.schema import Config
 from pipeline.config.training_sections import TrainingSection
 from pipeline.errors import ConfigError
+from pipeline.graph.fitted_batch import TrainingText, fitted_section
+from pipeline.graph.stage_counts import ShardsCounts
 from pipeline.graph.stages import Stage
 from pipeline.training.deepspeed_config import refuse_owned_keys
 from pipeline.training.training_plan import BatchGeometry, branches_of
 
 
-def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int) -> None:
-    """Raise ConfigError if one of these stages cannot train on this many ranks, whatever the data."""
+def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int, shards: ShardsCounts | None = None) -> None:
+    """Raise ConfigError if one of these stages cannot train on this many ranks.
+
+    Whatever the data; once there are `shards`, also if their text is too short for what the config asks for.
+    """
     refuse_owned_keys(config.deepspeed)
     for stage in stages:
         if stage.trains:
-            section = getattr(config, stage.name)
+            section: Any = getattr(config, stage.name)
             BatchGeometry.of(stage.name, section, context=config.model.context, world_size=ranks)
             refuse_flattened_matrices(stage.name, section)
+            if shards is not None:
+                text = TrainingText.of(stage.name, shards, stage.slice(config).get("weights", {}))
+                fitted_section(stage.name, section, text, context=config.model.context, ranks=ranks)
         # Not under `trains`: a pretrain stage that imports its weights does not train, but its config is checked, too.
         if stage.name == "pretrain":
             branches_of(config.pretrain)

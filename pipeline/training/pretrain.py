@@ -97,6 +97,7 @@ def pretrain_on_corpus(job: Job, world: World, progress: Progress) -> PretrainCo
         read_metrics(folder),
         state,
         batch_tokens=pretraining.section.batch_tokens,
+        held_out_tokens=held_out.num_tokens if (held_out := pretraining.spec.held_out) else 0,
         parameters=num_parameters(shape),
         branches=tuple(branch for branch in branches if branch is not None),
     )
@@ -105,7 +106,7 @@ def pretrain_on_corpus(job: Job, world: World, progress: Progress) -> PretrainCo
 def _whole_spec(section: PretrainSection, inputs: TrainingInputs, world: World) -> TrainingSpec:
     job, context, folder = inputs.job, inputs.shape.context, Path(inputs.job.folder)
     geometry = BatchGeometry.of(job.stage, section, context=context, world_size=world.world_size)
-    validation = inputs.stream("corpus/validation-*.arrow")
+    held_out, most = inputs.held_out(), section.evaluate_tokens
     plan = TrainingPlan.of(
         section, steps=pretraining_steps(section), peak=section.learning_rate, seed=section.seed, geometry=geometry
     )
@@ -115,7 +116,7 @@ def _whole_spec(section: PretrainSection, inputs: TrainingInputs, world: World) 
         deepspeed=job.config_slice["deepspeed"],
         plan=replace(plan, forks=frozenset(branch.fork for branch in branches_of(section))),
         batches=Batches(inputs.corpus(), batch_samples=geometry.batch_samples, seed=section.seed),
-        held_out=ScoringWindows.spread_over(validation, num_tokens=section.evaluate_tokens, context=context),
+        held_out=ScoringWindows.spread_over(held_out, num_tokens=most, context=context) if held_out else None,
         folder=folder,
         metrics_folder=folder,
         identity=inputs.identity(world),
@@ -123,13 +124,12 @@ def _whole_spec(section: PretrainSection, inputs: TrainingInputs, world: World) 
 
 
 def branch_counts(branch: Branch, lines: Sequence[Line]) -> PretrainedBranch:
-    """What a branch reached, from the lines of its metrics: its last evaluation is the one at its end."""
-    last = [line for line in lines if "evaluation_nats_per_token" in line][-1]
+    """What a branch reached, from the lines of its metrics: its last evaluation, if any, is the one at its end."""
     return PretrainedBranch(
         branch=branch.name,
         steps=branch.step,
-        tokens=last["tokens"],
-        val_nats_per_token=last["evaluation_nats_per_token"],
+        tokens=lines[-1]["tokens"],
+        val_nats_per_token=_last_evaluation(lines),
     )
 
 
@@ -138,6 +138,7 @@ def pretrain_counts(
     state: State,
     *,
     batch_tokens: int,
+    held_out_tokens: int,
     parameters: int,
     branches: tuple[PretrainedBranch, ...] = (),
 ) -> PretrainCounts:
@@ -145,15 +146,21 @@ def pretrain_counts(
     steps = [line for line in lines if "seconds" in line]
     # One batch's loss is noisy: the mean over the last steps says better where training ended.
     tail = steps[-max(round(TAIL * len(steps)), 1) :]
-    evaluations = [line["evaluation_nats_per_token"] for line in lines if "evaluation_nats_per_token" in line]
     return PretrainCounts(
         tokens=state.tokens,
         steps=state.step,
         batch_tokens=batch_tokens,
         train_nats_per_token=mean([line["train_nats_per_token"] for line in tail if not line.get("skipped")]),
-        val_nats_per_token=evaluations[-1],
+        val_nats_per_token=_last_evaluation(lines),
+        held_out_tokens=held_out_tokens,
         tokens_per_second=median(line["tokens_per_second"] for line in steps),
         skipped_steps=state.skipped,
         parameters=parameters,
         branches=branches,
     )
+
+
+def _last_evaluation(lines: Sequence[Line]) -> float | None:
+    """The loss on held-out text at the end; None if there is no such text, or if the loss was not finite."""
+    evaluations = [line["evaluation_nats_per_token"] for line in lines if "evaluation_nats_per_token" in line]
+    return evaluations[-1] if evaluations else None

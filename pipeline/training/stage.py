@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.distributed.job import Job
-from pipeline.distributed.launch import launch_job
-from pipeline.graph.stage_counts import ArmCounts, PretrainCounts
+from pipeline.distributed.launch import launch_job, num_ranks
+from pipeline.graph.fitted_batch import TrainingText, fitted_section
+from pipeline.graph.stage_counts import ArmCounts, PretrainCounts, ShardsCounts
 from pipeline.graph.work import Work
 
 if TYPE_CHECKING:
@@ -24,10 +26,26 @@ def train_stage(work: Work) -> PretrainCounts | ArmCounts:
     for artifact in work.inputs.values():
         artifact.checked()
     # Plain JSON, because rank 0 is another process, perhaps on another host, and leaves its counts in a file.
-    outcome = launch_job(Job.of(work), work.ranks)
+    outcome = launch_job(fitted_job(work), work.ranks)
     seconds = time.monotonic() - started
     record = PretrainCounts if work.stage == "pretrain" else ArmCounts
     return record.model_validate({**outcome, "rank_seconds": round(seconds * outcome["world_size"], 3)})
+
+
+def fitted_job(work: Work) -> Job:
+    """The job of a training stage, its batch no larger than its text can fill; says what differs from the config.
+
+    What the ranks read in the job is what they do, and what `folio data show` and a resume compare with. Raises
+    ConfigError if the text is too short for what the config asks for.
+    """
+    shards = work.inputs["shards"].counts_as(ShardsCounts)
+    text = TrainingText.of(work.stage, shards, work.slice.get("weights", {}))
+    section, notes = fitted_section(
+        work.stage, work.slice[work.stage], text, context=work.slice["model"].context, ranks=num_ranks(work.launch)
+    )
+    for note in notes:
+        work.progress.say(note)
+    return Job.of(replace(work, slice={**work.slice, work.stage: section}))
 
 
 def train_on_rank(job: Job, world: World, progress: Progress) -> dict[str, Any]:

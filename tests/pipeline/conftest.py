@@ -209,7 +209,9 @@ class Builder:
             if trial.learning_rate == 2e-3:
                 self.chain.save_trained(place / BEST, shape, seed=trial.seed, steps=steps)
                 self.chain.save_trained(place / LAST, shape, seed=trial.seed, steps=steps + 3)
-        section = {"scratch": ScratchSection, "finetune": FinetuneSection}[stage](max_steps=100).model_dump(mode="json")
+        section = {"scratch": ScratchSection, "finetune": FinetuneSection}[stage](
+            max_steps=100, batch_tokens=64
+        ).model_dump(mode="json")
         needs = ("shards", "tokenizer", "pretrain") if stage == "finetune" else ("shards", "tokenizer")
         summaries = [TrialSummary.model_validate(trial.model_dump()) for trial in trials]
         counts = ArmCounts(

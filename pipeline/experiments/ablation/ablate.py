@@ -210,6 +210,5 @@ def _tokens(artifact: Artifact, stage: str) -> int:
     """Tokens that one seed was trained on."""
     if stage == "pretrain":
         return artifact.counts_as(PretrainCounts).tokens
-    # An arm counts the tokens of its whole grid; one seed's are what its section asks for.
-    section = artifact.manifest.config[stage]
-    return int(section["max_steps"] * section["batch_tokens"])
+    # An arm counts the tokens of its whole grid; one seed has the planned steps, in batches that the text could fill.
+    return int(artifact.manifest.config[stage]["max_steps"]) * read_arm(artifact).batch_tokens

@@ -11,7 +11,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from pipeline.config.schema import Config
-from pipeline.distributed.job import Job
 from pipeline.distributed.launch import launch_job
 from pipeline.errors import Diverged
 from pipeline.experiments.lr_range.rising_rate import ENTRY_POINT, Reading
@@ -20,6 +19,7 @@ from pipeline.graph.stages import nodes_of
 from pipeline.graph.store import Store
 from pipeline.report.figures.drawing import COLOURS, write_png
 from pipeline.runtime.files import write_text
+from pipeline.training.stage import fitted_job
 
 FEWEST_READINGS = 10  # below, a slope would be that of noise
 
@@ -49,7 +49,7 @@ def find_rates(config: Config, stage: str, store: Store, *, low: float, high: fl
     work = work_of(node, artifacts, folder)
     for artifact in work.inputs.values():
         artifact.checked()
-    job = Job.of(work).with_entry_point(ENTRY_POINT)
+    job = fitted_job(work).with_entry_point(ENTRY_POINT)
     rising = {"low": low, "high": high, "steps": steps}
     outcome = launch_job(replace(job, config_slice={**job.config_slice, "range": rising}))
     readings = tuple(Reading(**reading) for reading in outcome["readings"])

@@ -45,7 +45,8 @@ def drawings(report: Report, run: FinishedRun) -> dict[str, Drawing]:
         figures["size_curve"] = Drawing(partial(size_curve, report.sizes), description)
     if report.pretrain:
         train, validation = _pretraining_points(run.artifacts["pretrain"].folder / METRICS)
-        description = "Pretraining loss over tokens seen, on training batches and on held-out documents."
+        held_out = "and on held-out documents" if validation else "alone: no part of the corpus was held out"
+        description = f"Pretraining loss over tokens seen, on training batches {held_out}."
         figures["pretraining"] = Drawing(partial(pretraining, train, validation, report.pretrain), description)
     return figures
 

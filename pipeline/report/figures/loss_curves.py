@@ -93,15 +93,17 @@ def pretraining(
     measured: ReportedPretraining,
     inches: float,
 ) -> Chart:
-    """Nats per token over tokens seen, on the training batches and on documents held out; the final gap spelled out."""
+    """Nats per token over tokens seen, on training batches and on held-out documents; a final gap is spelled out."""
     chart, (axes,) = framed(inches, 0.52)
     batches = _smoothed(train)  # a mark and a vertex for each of a million steps would be a page of megabytes
     axes.plot(*zip(*batches, strict=True), color=COLOURS["muted"], linewidth=1.0, label="training batches")
     if validation:
         style: dict[str, Any] = {"color": COLOURS["finetune"], "linewidth": 1.6, "marker": "o", "markersize": 3}
         axes.plot(*zip(*validation, strict=True), label="held-out documents", **style)
-    low, high = measured.gap_ci95
-    text = f"final gap {number(measured.gap)} nats/token\n95% interval {number(low)} to {number(high)}"
+    text = "no held-out part of the corpus" if not validation else ""
+    if measured.gap is not None and measured.gap_ci95 is not None:
+        low, high = measured.gap_ci95
+        text = f"final gap {number(measured.gap)} nats/token\n95% interval {number(low)} to {number(high)}"
     axes.text(0.98, 0.6, text, transform=axes.transAxes, ha="right", va="center", color=COLOURS["ink"])
     # As above, the fall from random weights would flatten the rest: the highest twentieth runs out of view.
     losses = sorted(loss for _, loss in train)

@@ -23,7 +23,7 @@ UNTRAINED: dict[str, Any] = {"learning_rate": None, "steps": 0, "best_step": 0, 
 
 def arms_section(run: FinishedRun, scores: RunScores) -> ReportedArms:
     """Each arm: how it was trained, and its loss with the weights of the best and of the last step."""
-    trained = {arm.name: training_fields(arm) for arm in run.arms}
+    trained = {arm.name: {**training_fields(arm), "batch_tokens": arm.batch_tokens} for arm in run.arms}
     shapes = {name: load_shape(weights.model_json) for name, weights in arm_weights(run).items()}
     return ReportedArms(
         **{

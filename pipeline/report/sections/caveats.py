@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.evaluation.arms import TrainedArm
+from pipeline.graph.stage_counts import PretrainCounts, ShardsCounts
 from pipeline.report.finished_run import FinishedRun
-from pipeline.report.section_records import ReportedRival
+from pipeline.report.section_records import ReportedPretraining, ReportedRival
 from pipeline.report.wording import interval, number
 
 IMPORTED = (
     "The pretrained weights were imported. What they were trained on is not known here, so it cannot be "
     "excluded that it holds the validation text; the gain may partly be memory."
 )
+NOTHING_HELD_OUT = "No part of the corpus was held out, so nothing says how much pretraining memorized."
+TOO_LITTLE_HELD_OUT = "The corpus has too little validation text to say how much pretraining memorized."
 
 
 def caveats_section(
-    run: FinishedRun, control: float, rivals: Sequence[ReportedRival], *, gap_measured: bool
+    run: FinishedRun, control: float, rivals: Sequence[ReportedRival], *, pretraining: ReportedPretraining | None
 ) -> tuple[str, ...]:
     """What limits the answer, one sentence each. `control` is the scratch arm's loss in bits per byte.
 
-    `gap_measured`: whether the pretrained model could be scored on unseen documents.
+    `pretraining` is its section of the report, if there is one.
     """
     max_steps = {arm.name: run.artifacts[arm.name].manifest.config[arm.name]["max_steps"] for arm in run.arms}
     # A control that is too weak comes first: it is what would flatter the gain most.
@@ -29,9 +32,21 @@ def caveats_section(
         lines.append("One pretraining run: the intervals do not say how much another pretraining seed would change.")
     if run.imported_files is not None:
         lines.append(IMPORTED)
-    if not gap_measured and "corpus" in run.artifacts:
-        lines.append("The corpus has too little validation text to say how much pretraining memorized.")
-    return tuple(lines)
+    if "corpus" in run.artifacts and (pretraining is None or pretraining.gap is None):
+        nothing = run.artifacts["shards"].counts_as(ShardsCounts).corpus_validation.tokens == 0
+        lines.append(NOTHING_HELD_OUT if nothing else TOO_LITTLE_HELD_OUT)
+    return (*lines, *batch_caveats(run))
+
+
+def batch_caveats(run: FinishedRun) -> Iterator[str]:
+    """Stages whose text had too few samples for the batches that the config asks for."""
+    trained = {arm.name: arm.batch_tokens for arm in run.arms}
+    if "corpus" in run.artifacts:
+        trained = {"pretrain": run.artifacts["pretrain"].counts_as(PretrainCounts).batch_tokens, **trained}
+    for stage, batch_tokens in trained.items():
+        asked = run.artifacts[stage].manifest.config[stage]["batch_tokens"]
+        if batch_tokens < asked:
+            yield f"{stage}: the text is too short for batches of {asked:,} tokens; they had {batch_tokens:,}."
 
 
 def arm_caveats(arms: Sequence[TrainedArm], max_steps: Mapping[str, int]) -> Iterator[str]:

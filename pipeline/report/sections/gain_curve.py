@@ -40,13 +40,12 @@ def curve_section(run: FinishedRun, scores: RunScores) -> ReportedCurve | None:
 
 def _point(point: PretrainingPoint, run: FinishedRun, scores: RunScores) -> ReportedPoint:
     flops, bits = flops_per_token(load_shape(run.arms[-1].model_json)), scores.bits
-    batch_tokens = run.artifacts["finetune"].manifest.config["finetune"]["batch_tokens"]
     trial, finetuned = point.finetuned.record, scores.files[point.finetuned.best]
     best_step = trial.best_step
     assert best_step is not None, "a branch keeps the weights of a trial that did not diverge"
     return ReportedPoint(
         tokens=point.tokens,
-        flops=flops * (point.tokens + trial.steps * batch_tokens),
+        flops=flops * (point.tokens + trial.tokens),
         learning_rate=trial.learning_rate,
         best_step=best_step,
         finetune=ReportedMean.of(bits.loss(finetuned)),

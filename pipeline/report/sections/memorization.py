@@ -11,7 +11,7 @@ from pipeline.report.section_records import ReportedPretraining
 
 
 def pretraining_section(run: FinishedRun, device: torch.device) -> ReportedPretraining | None:
-    """The losses on both sides of the gap; None without a corpus, or with too little validation text in it."""
+    """The losses on both sides of the gap; None without a corpus, or with less than two windows of it trained on."""
     if "corpus" not in run.artifacts:
         return None
     pretrain, shards = run.artifacts["pretrain"], run.artifacts["shards"]
@@ -25,11 +25,12 @@ def pretraining_section(run: FinishedRun, device: torch.device) -> ReportedPretr
         steps=counts.steps,
         train_nats_per_token=train.loss.mean,
         train_nats_per_token_ci95=train.loss.ci95,
-        val_nats_per_token=validation.loss.mean,
-        val_nats_per_token_ci95=validation.loss.ci95,
-        gap=measured.gap.mean,
-        gap_ci95=measured.gap.ci95,
+        val_nats_per_token=validation.loss.mean if validation else None,
+        val_nats_per_token_ci95=validation.loss.ci95 if validation else None,
+        gap=measured.gap.mean if measured.gap else None,
+        gap_ci95=measured.gap.ci95 if measured.gap else None,
         windows=measured.num_windows,
         train_documents=train.num_documents,
-        validation_documents=validation.num_documents,
+        validation_documents=validation.num_documents if validation else 0,
+        batch_tokens=counts.batch_tokens,
     )

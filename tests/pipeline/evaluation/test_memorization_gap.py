@@ -37,6 +37,15 @@ def test_fewer_than_two_windows_measure_no_gap(chain: Any) -> None:
     assert measured(chain).num_windows == 2
 
 
+def test_less_than_two_unseen_windows_leave_the_trained_side(chain: Any) -> None:
+    both = measured(chain)
+    empty = {"documents": 0, "tokens": 0, "bytes": 0}
+    chain.recounted("shards", corpus_validation=empty)
+    alone = measured(chain)
+    assert (alone.validation, alone.gap, alone.num_windows) == (None, None, both.num_windows)
+    assert alone.train == both.train
+
+
 def test_documents_on_both_sides_are_counted(chain: Any) -> None:
     gap = measured(chain)
     assert 1 < gap.train.num_documents <= 5

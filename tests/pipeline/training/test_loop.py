@@ -70,13 +70,14 @@ class Journal:
         geometry = BatchGeometry(context=16, world_size=1, micro_batch=1, accumulation=1)
         self.plan = replace(TrainingPlan.of(section, steps=STEPS, peak=1.0, seed=0, geometry=geometry), **changes)
 
-    def train(self, state: State | None = None, *, bad: Sequence[int] = (), looks: int = 99) -> State:
+    def train(self, state: State | None = None, *, bad: Sequence[int] = (), looks: int = 99, **more: Any) -> State:
+        evaluate = more.get("evaluate", lambda: self.losses.pop(0) if self.losses else 1.0)
         return train(
             FakeEngine(bad),  # type: ignore[arg-type]
             self.batches,
             self.plan,
             state or State(),
-            evaluate=lambda: self.losses.pop(0) if self.losses else 1.0,
+            evaluate=evaluate,
             keep_best=lambda state: self.best.append(state.step),
             save=lambda state: self.saved.append(state.step),
             watch=Unwatched(),
@@ -96,6 +97,12 @@ def test_loop_goes_on_from_where_the_state_stands() -> None:
     journal = Journal()
     journal.train(State(step=7))
     assert journal.batches.steps == [7, 8, 9]
+
+
+def test_without_held_out_text_training_goes_to_its_end_and_keeps_no_best_step() -> None:
+    journal = Journal(patience=1)
+    state = journal.train(evaluate=None)
+    assert (state.step, state.best_step, journal.best, journal.saved) == (STEPS, None, [], [4, 8])
 
 
 def test_best_weights_are_kept_whenever_the_evaluation_improves() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
+from pipeline.graph.stage_counts import ShardsCounts, TextTotals
 from pipeline.graph.stages import STAGES
 from pipeline.training.preflight import refuse_impossible
 
@@ -32,6 +33,38 @@ def test_what_no_data_can_mend_is_refused(changes: dict[str, Any], refusal: str)
     refuse_impossible(config(), STAGES, 2)
     with pytest.raises(ConfigError, match=refusal):
         refuse_impossible(config(**changes), STAGES, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [
+        (
+            {"pretrain": {"batch_tokens": 16_384}},
+            r"pretrain\.batch_tokens 16,384 asks for 64 samples .* has 40 samples",
+        ),
+        ({"scratch": {"batch_tokens": 4096}}, r"scratch\.batch_tokens 4,096 .* the target's training split has 9"),
+        ({"model": {"context": 4096}}, r"The target's training split has 2,305 tokens, less than 4,097\."),
+    ],
+)
+def test_text_that_is_too_short_for_what_was_set_is_refused_once_it_is_counted(
+    changes: dict[str, Any], refusal: str
+) -> None:
+    def totals(tokens: int) -> TextTotals:
+        return TextTotals(documents=1, tokens=tokens, bytes=3 * tokens)
+
+    counts = ShardsCounts(
+        target_train=totals(9 * 256 + 1),
+        target_selection=totals(200),
+        target_validation=totals(200),
+        corpus_train=totals(40 * 256 + 1),
+        corpus_validation=totals(0),
+        sources={"x": totals(40 * 256 + 1)},
+        val_ngrams_left_in_shards=0,
+    )
+    refuse_impossible(config(), STAGES, 1, counts)
+    refuse_impossible(config(**changes), STAGES, 1)
+    with pytest.raises(ConfigError, match=refusal):
+        refuse_impossible(config(**changes), STAGES, 1, counts)
 
 
 @pytest.mark.parametrize("name", ["pretrain", "scratch", "finetune"])

@@ -12,7 +12,7 @@ from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.errors import DataError
 from pipeline.graph.manifest import Manifest, file_entries
-from pipeline.graph.stage_counts import ArmCounts, PretrainCounts
+from pipeline.graph.stage_counts import ArmCounts, PretrainCounts, ShardsCounts, TextTotals
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
 from pipeline.training import stage
@@ -29,8 +29,15 @@ PRETRAINED = PretrainCounts(
 TRAINED_ARM = ArmCounts(learning_rate=0.1, grid=(), seeds=(1,), trials=(), tokens=64, parameters=9)
 
 
-def work_in(folder: Path, name: str = "pretrain") -> Work:
-    """A stage that reads one artifact with one file."""
+def shards_of(tokens: int) -> ShardsCounts:
+    """Shards whose every text has so many tokens."""
+    totals = TextTotals(documents=1, tokens=tokens, bytes=3 * tokens)
+    texts = ("target_train", "target_selection", "target_validation", "corpus_train", "corpus_validation")
+    return ShardsCounts(**dict.fromkeys(texts, totals), sources={"a": totals}, val_ngrams_left_in_shards=0)
+
+
+def work_in(folder: Path, name: str = "pretrain", tokens: int = 100_000) -> Work:
+    """A stage that reads an artifact with one file, and shards of which only the counts matter here."""
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir()
     (tokenizer / "tokenizer.json").write_text("{}")
@@ -49,13 +56,18 @@ def work_in(folder: Path, name: str = "pretrain") -> Work:
         versions={},
         git_commit="0" * 12,
     )
+    counts = shards_of(tokens).model_dump(mode="json")
+    shards = manifest.model_copy(update={"stage": "shards", "counts": counts, "files": ()})
     section = {"pretrain": PretrainSection(), "scratch": ScratchSection()}[name]
     return Work(
         stage=name,
         slice={name: section, "model": ModelSection(), "deepspeed": {}},
-        inputs={"tokenizer": Artifact("tokenizer", tokenizer, manifest)},
+        inputs={
+            "tokenizer": Artifact("tokenizer", tokenizer, manifest),
+            "shards": Artifact("shards", tokenizer, shards),
+        },
         folder=folder,
-        launch=LaunchSection(),
+        launch=LaunchSection(ranks=1),
         workers=1,
         progress=Progress(name),
     )
@@ -92,6 +104,19 @@ def test_a_damaged_input_is_refused_before_any_rank_starts(tmp_path: Path, monke
     with pytest.raises(DataError, match=r"tokenizer\.json has another sha256"):
         stage.train_stage(work)
     assert launched == []
+
+
+@pytest.mark.parametrize(("name", "counts"), [("pretrain", PRETRAINED), ("scratch", TRAINED_ARM)])
+def test_the_ranks_are_told_the_batch_that_the_text_can_fill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, counts: Any
+) -> None:
+    launched: list[Job] = []
+    monkeypatch.setattr(stage, "launch_job", launching(counts, launched))
+    work = work_in(tmp_path, name, tokens=9 * 256 + 1)
+    stage.train_stage(work)
+    (job,) = launched
+    assert (job.section.batch_tokens, work.slice[name].batch_tokens) == (8 * 256, 32 * 256)
+    assert "has 9 samples of 256 tokens: batches of 2,048 tokens instead of 8,192" in capfd.readouterr().err
 
 
 def test_a_rank_does_its_stage_and_only_rank_0_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

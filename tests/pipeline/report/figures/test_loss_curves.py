@@ -14,6 +14,7 @@ ONE = SeedCurve(seed=1, steps=(10, 20, 30), bits_per_byte=(2.4, 2.0, 2.1), best=
 TWO = SeedCurve(seed=2, steps=(10, 20, 30), bits_per_byte=(2.5, 2.2, 2.15), best=2)
 GAP = ReportedPretraining(
     tokens=1000,
+    batch_tokens=50,
     steps=10,
     train_nats_per_token=4.0,
     train_nats_per_token_ci95=(3.9, 4.1),
@@ -98,3 +99,11 @@ def test_many_batches_are_drawn_as_means_of_neighbours() -> None:
     (line,) = chart.axes[0].lines
     assert np.asarray(line.get_xydata())[:2].tolist() == [[1, 4.5], [3, 4.5]]
     assert len(np.asarray(line.get_xydata())) == 240
+
+
+def test_pretraining_without_a_held_out_part_says_so() -> None:
+    alone = GAP.model_copy(update={"gap": None, "gap_ci95": None, "val_nats_per_token": None})
+    axes = pretraining([(100.0, 5.0), (200.0, 4.0)], [], alone, inches=7.4).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["no held-out part of the corpus"]
+    short = pretraining([(100.0, 5.0), (200.0, 4.0)], [(200.0, 4.25)], alone, inches=7.4).axes[0]
+    assert [text.get_text() for text in short.texts] == [""], "it was evaluated, on less than two windows"

@@ -189,6 +189,18 @@ def test_a_plain_page_has_no_section_of_what_was_not_measured(written: Any) -> N
     assert "## The leak ablation" not in written.markdown
 
 
+def test_a_corpus_without_a_held_out_part_has_no_gap_on_the_page(written: Any) -> None:
+    report = written.report
+    missing = dict.fromkeys(("val_nats_per_token", "val_nats_per_token_ci95", "gap", "gap_ci95"))
+    alone = report.model_copy(update={"pretrain": report.pretrain.model_copy(update=missing)})
+    figures = {name: {"wide": "<svg></svg>"} for name in ("comparison", "curves", "pretraining")}
+    for page in (render.markdown(alone), render.html(alone, figures)):
+        text = " ".join(page.split())
+        assert "The corpus has no held-out part, or less than two windows of one" in text
+        assert "a gap of" not in text and "None" not in text
+    assert "a gap of" in " ".join(written.html.split())
+
+
 def test_a_leak_ablation_without_a_leak_says_so(whole: Any) -> None:
     report = whole.report
     assert "how well the result repeats" not in render.markdown(report).replace("\n", " ")

@@ -7,7 +7,12 @@ import pytest
 
 from pipeline.evaluation.arms import TrainedArm, read_arm
 from pipeline.report.finished_run import FinishedRun
-from pipeline.report.sections.caveats import arm_caveats, caveats_section, rival_caveats
+from pipeline.report.sections.caveats import arm_caveats, batch_caveats, caveats_section, rival_caveats
+
+
+def nothing_held_out(chain: Any) -> None:
+    empty = {"documents": 0, "tokens": 0, "bytes": 0}
+    chain.recounted("shards", corpus_validation=empty)
 
 
 @pytest.fixture
@@ -54,8 +59,23 @@ def test_rivals_that_beat_the_control_are_caveats_the_best_first(whole: Any) -> 
 
 def test_a_gap_that_was_not_measured_is_a_caveat_if_there_was_a_corpus(chain: Any) -> None:
     run = FinishedRun.of(chain.work())
-    [*_, one_pretraining, gap] = caveats_section(run, 2.0, (), gap_measured=False)
+    [*_, one_pretraining, gap] = caveats_section(run, 2.0, (), pretraining=None)
     assert one_pretraining.startswith("One pretraining run")
     assert gap == "The corpus has too little validation text to say how much pretraining memorized."
     chain.without_pretraining()
-    assert caveats_section(FinishedRun.of(chain.work("alone")), 2.0, (), gap_measured=False) == ()
+    assert caveats_section(FinishedRun.of(chain.work("alone")), 2.0, (), pretraining=None) == ()
+
+
+def test_nothing_held_out_of_the_corpus_is_another_caveat_than_too_little(chain: Any) -> None:
+    nothing_held_out(chain)
+    lines = caveats_section(FinishedRun.of(chain.work()), 2.0, (), pretraining=None)
+    assert lines[-1] == "No part of the corpus was held out, so nothing says how much pretraining memorized."
+
+
+def test_batches_smaller_than_the_config_asks_for_are_a_caveat(chain: Any) -> None:
+    assert list(batch_caveats(FinishedRun.of(chain.work()))) == []
+    for stage in ("pretrain", "scratch"):
+        chain.reconfigured(stage, batch_tokens=128)
+    assert list(batch_caveats(FinishedRun.of(chain.work("short")))) == [
+        f"{stage}: the text is too short for batches of 128 tokens; they had 64." for stage in ("pretrain", "scratch")
+    ]
