@@ -22,6 +22,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def config_of(path: Path, settings: list[str] | None, ranks: int | None = None, hostfile: Path | None = None) -> Config:
     """The checked config with `--set`, `--ranks` and `--hostfile` laid over it."""
     config = load_config(path, settings or ())
+    if ranks or hostfile:
+        from pipeline.distributed.world import stand_alone
+
+        # Whoever says here where the ranks come from does not mean those that a scheduler may have started. The
+        # config's `launch` is no such word: it is the same file on a laptop and on a cluster.
+        stand_alone()
     # typer has checked these already, so they are laid over without a second validation of the whole tree.
     changes = {"ranks": ranks, "hostfile": str(hostfile) if hostfile else None}
     launch = config.launch.model_copy(update={key: value for key, value in changes.items() if value is not None})

@@ -7,14 +7,17 @@ import signal
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.distributed.failures import Failure, failures, first_cause, first_preemption
 from pipeline.distributed.heartbeat import beats
 from pipeline.distributed.job import Job
+from pipeline.distributed.rank_log import last_line, log_path
 from pipeline.errors import FolioError, Interrupted, Preempted, RankLost
 
 RUN_AGAIN = "Run again: it goes on from the last checkpoint."
+LAUNCHER_LOG = "launcher.log"  # in the folder of logs: what DeepSpeed's launcher, pdsh and ssh said
 
 
 @dataclass
@@ -73,8 +76,11 @@ def read_counts(job: Job) -> dict[str, Any]:
     try:
         counts: dict[str, Any] = json.loads(job.outcome_file.read_bytes())
     except (OSError, ValueError):
+        # A rank that wrote nothing may not even have started, which only DeepSpeed's launcher can tell then.
+        logs = [*sorted(job.logs.glob("rank-*.log")), job.logs / LAUNCHER_LOG]
+        log = next((log for log in logs if last_line(log, _began(job))), job.logs)
         raise RankLost(
-            f"The ranks of {job.stage} ended without a result; their logs are in {job.logs}.", remedy=RUN_AGAIN
+            f"The ranks of {job.stage} ended without a result, {_last_words(job, log)}.", remedy=RUN_AGAIN
         ) from None
     return counts
 
@@ -88,7 +94,7 @@ def _died_without_note(job: Job, exits: RankExits, notes: Sequence[Failure]) -> 
     """Names the ranks that exited with a failure and left no note about it; empty if there are none."""
     with_note = {failure.rank for failure in notes}
     lost = [
-        f"{_place(job, rank)}: it {_manner(code)}, see {job.logs / f'rank-{rank}.log'}"
+        f"{_place(job, rank)}: it {_manner(code)}, {_last_words(job, log_path(job.logs, rank))}"
         for rank, code in sorted(exits.codes.items())
         if is_failure(code) and rank not in with_note
     ]
@@ -110,6 +116,18 @@ def _unresponsive(job: Job, exits: RankExits, notes: Sequence[Failure]) -> str:
 def _place(job: Job, rank: int) -> str:
     beat = beats(job.logs).get(rank)
     return beat.place if beat else f"rank {rank} on {socket.gethostname()}, before it joined"
+
+
+def _last_words(job: Job, log: Path) -> str:
+    """Where to read on, and what this attempt wrote there last."""
+    if line := last_line(log, _began(job)):
+        return f'see {log}, which ends with "{line}"'
+    return f"and said nothing in {log}" if log.exists() else f"before it opened a log in {job.logs}"
+
+
+def _began(job: Job) -> float:
+    """When this attempt began: its job is written just before the ranks start. Epoch seconds, on the store's clock."""
+    return job.path.stat().st_mtime
 
 
 def _manner(code: int) -> str:

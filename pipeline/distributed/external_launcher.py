@@ -32,8 +32,9 @@ from pipeline.distributed.failures import (
     is_lost_peer,
 )
 from pipeline.distributed.job import Job
+from pipeline.distributed.rank_log import redirect_output
 from pipeline.distributed.signals import stop
-from pipeline.distributed.worker import redirect_output, run_job_on_rank, set_up_process
+from pipeline.distributed.worker import run_job_on_rank, set_up_process
 from pipeline.distributed.world import World
 from pipeline.errors import FolioError, RankLost
 from pipeline.runtime.processes import die_with_parent

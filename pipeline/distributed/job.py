@@ -21,6 +21,7 @@ from pipeline.config.training_sections import (
     ScratchSection,
     TrainingSection,
 )
+from pipeline.distributed.rank_log import LOGS
 from pipeline.errors import DataError
 from pipeline.graph.work import Work
 from pipeline.runtime.files import write_text
@@ -99,7 +100,7 @@ class Job:
     @property
     def logs(self) -> Path:
         """Folder of each rank's output, heartbeat and note about its failure."""
-        return Path(self.folder) / "logs"
+        return Path(self.folder) / LOGS
 
     @property
     def model(self) -> ModelSection:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed.exit_status import RankExits, counts_or_error
+from pipeline.distributed.exit_status import LAUNCHER_LOG, RankExits, counts_or_error
 from pipeline.distributed.hostfile import Host, read_hostfile
 from pipeline.distributed.job import Job
 from pipeline.distributed.launch_local import stop_signals_relayed
@@ -37,12 +37,12 @@ def run_on_hosts(job: Job, hostfile: Path) -> dict[str, Any]:
     ssh does not reach or that does not see the artifact, and otherwise what `run_local_ranks` raises.
     """
     hosts = read_hostfile(hostfile)
-    refuse_special_characters(str(job.path), str(Path.cwd()), sys.executable)
+    refuse_special_characters(str(job.path), sys.executable)
     check_hosts(hosts, job.path)
     launcher = _start_launcher(job, hostfile)
     # No signal of ours reaches a rank on another host, so the first one becomes a file that every rank looks for.
     with stop_signals_relayed(ask=lambda number: job.stop_file.touch(), end=launcher.terminate) as signals:
-        _relay_output(launcher, hosts[0], job.logs / "launcher.log")
+        _relay_output(launcher, hosts[0], job.logs / LAUNCHER_LOG)
     return counts_or_error(job, RankExits({}, {}), signals)
 
 
@@ -84,16 +84,20 @@ def _start_launcher(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
     """DeepSpeed's launcher: its stdout in a log, its stderr a pipe that carries every rank's stderr."""
     # Whether the port is free on the first host cannot be seen from here; a random one collides seldom.
     port = job.launch.port or random.randrange(FIRST_PORT, FIRST_PORT + NUM_PORTS)
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", str(hostfile), "--launcher", "pdsh"]
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--launcher", "pdsh"]
+    command += ["--hostfile", str(hostfile.resolve())]
     # Also over ssh where the hostfile names one host only; and `check_hosts` has asked them all, with better messages.
     command += ["--force_multi", "--no_ssh_check", "--master_port", str(port)]
     if "MASTER_ADDR" in os.environ:
         command += ["--master_addr", os.environ["MASTER_ADDR"]]
-    command += ["--no_local_rank", "--module", "pipeline.distributed.worker", str(job.path)]
-    log = (job.logs / "launcher.log").open("wb")
+    command += ["--no_local_rank", "--module", "pipeline.distributed.start_rank", str(job.path)]
+    log = (job.logs / LAUNCHER_LOG).open("wb")
     with log:
         return subprocess.Popen(
             command,
+            # The launcher has every host change to the folder that it was started in, and Python looks for modules
+            # there. The user's may hold a `deepspeed.py`; and this one is there on every host.
+            cwd=job.folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.PIPE,
@@ -104,7 +108,7 @@ def _start_launcher(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
 
 
 def _relay_output(launcher: subprocess.Popen[bytes], first_host: Host, log: Path) -> None:
-    """Show rank 0's stderr until the launcher ends; what pdsh and the launcher say themselves goes to the log."""
+    """Show rank 0's stderr until the launcher ends, and keep everything in the log: why a host failed stands there."""
     assert launcher.stderr is not None, "the launcher was started with a pipe"
     prefix = f"{first_host.name}: ".encode()  # pdsh puts it before each line
     with log.open("ab") as file:
@@ -112,6 +116,5 @@ def _relay_output(launcher: subprocess.Popen[bytes], first_host: Host, log: Path
             if line.startswith(prefix):
                 sys.stderr.buffer.write(line.removeprefix(prefix))
                 sys.stderr.flush()
-            else:
-                file.write(line)
+            file.write(line)
     launcher.wait()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -17,6 +17,7 @@ import psutil
 
 from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error, is_failure
 from pipeline.distributed.job import Job
+from pipeline.distributed.rank_log import OPERATOR, opened_log
 from pipeline.distributed.signals import DUPLICATE_SECONDS, PARENT, STOP_SIGNALS, TERMINATION_SIGNALS
 from pipeline.distributed.world import LISTENER, LOOPBACK, listening_socket
 
@@ -34,10 +35,14 @@ def run_local_ranks(job: Job, ranks: int) -> dict[str, Any]:
     Every rank is down when this returns or raises, also when this process is killed. Raises the error of the rank that
     failed first, RankLost if one died without a note or went silent, Preempted or Interrupted after a stop signal.
     """
-    processes = _start_ranks(job, ranks)
+    processes: list[Process] = []
     with stop_signals_relayed(
         ask=lambda number: _send(processes, number), end=lambda: _send(processes, signal.SIGKILL)
     ) as signals:
+        _start_ranks(job, ranks, processes)
+        # One that came meanwhile reached only those that stood already; a second time does not count.
+        if signals.first is not None:
+            _send(processes, signals.first)
         exits = wait_for_ranks(processes, job.launch.timeout_seconds)
     return counts_or_error(job, exits, signals)
 
@@ -93,30 +98,45 @@ def wait_for_ranks(processes: Sequence[Process], patience_seconds: float) -> Ran
             process.wait()
 
 
-def _start_ranks(job: Job, ranks: int) -> list[Process]:
-    """One process per rank, in the order of ranks. Raises EnvironmentFault if launch.port is taken."""
+def _start_ranks(job: Job, ranks: int, processes: list[Process]) -> None:
+    """Add one process per rank to `processes`, in order. Raises EnvironmentFault if launch.port is taken."""
     # The port is opened here and its socket handed to rank 0, so that no other process can take it in between.
     with listening_socket(LOOPBACK, job.launch.port or 0) as listener:
-        port, descriptor = listener.getsockname()[1], listener.fileno()
+        port = listener.getsockname()[1]
         world = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": LOOPBACK, "MASTER_PORT": port}
         environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
         environment |= {name: str(value) for name, value in world.items()} | {PARENT: str(os.getpid())}
-        command = [sys.executable, "-m", "pipeline.distributed.worker", str(job.path)]
-        processes = []
-        for rank in range(ranks):
-            of_rank = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            if rank == 0:
-                of_rank[LISTENER] = str(descriptor)
-            processes.append(
-                subprocess.Popen(
-                    command,
-                    env=environment | of_rank,
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[descriptor] if rank == 0 else [],
-                    start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
-                )
-            )
-    return processes
+        operator = os.dup(2)
+        try:
+            of_rank_0 = {LISTENER: listener.fileno(), OPERATOR: operator}
+            for rank in range(ranks):
+                processes.append(_start_rank(job, rank, environment, of_rank_0 if rank == 0 else {}))
+        finally:
+            os.close(operator)
+
+
+def _start_rank(job: Job, rank: int, environment: Mapping[str, str], descriptors: Mapping[str, int]) -> Process:
+    """One rank's process. It inherits the descriptors, and reads their numbers in the variables that name them."""
+    of_rank = {"RANK": rank, "LOCAL_RANK": rank, **descriptors}
+    log = opened_log(job.logs, rank)
+    # Inherited: signals wait in the new process until it is ready for them (`start_rank.py`).
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline.distributed.start_rank", str(job.path)],
+            # Python looks for modules in the folder that `-m` is called in. The user's may hold a `gpt.py`.
+            cwd=job.folder,
+            env={**environment, **{name: str(value) for name, value in of_rank.items()}},
+            stdin=subprocess.DEVNULL,
+            # From the very start: a process that cannot even import `start_rank` has its last words there, too.
+            stdout=log,
+            stderr=log,
+            pass_fds=list(descriptors.values()),
+            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(log)
 
 
 def _send(processes: Sequence[Process], number: int) -> None:

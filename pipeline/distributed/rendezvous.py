@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -18,12 +19,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore, distributed_c10d  # type: ignore[attr-defined]
 
-from pipeline.distributed.world import LISTENER, World, interface_towards, listening_socket, resolved
+from pipeline.distributed.world import LISTENER, OWN_RANKS, World, interface_towards, listening_socket, resolved
 from pipeline.errors import EnvironmentFault
 
 VERDICT_SECONDS = 15  # for rank 0's verdict to reach the others after its own wait
 CONNECT_SECONDS = 5  # for one attempt to reach the master
 POLL_SECONDS = 0.1
+NOTICE_SECONDS = 5  # between two lines about who is awaited
 COMPLETE = "complete"  # the verdict when every rank arrived; any other verdict is the message of the refusal
 
 
@@ -45,7 +47,7 @@ def meet(world: World, seconds: int) -> Store:
     store = _connect(world, seconds)
     store.set(f"arrived/{world.rank}", socket.gethostname())
     if world.leads:
-        missing = _missing_ranks(store, world.world_size, seconds)
+        missing = _missing_ranks(store, world, seconds)
         store.set("verdict", _absence(world, missing, seconds) if missing else COMPLETE)
         if missing:  # this process takes the store with it when it fails: let those who came read the verdict first
             readers = [f"heard/{rank}" for rank in range(1, world.world_size) if rank not in missing]
@@ -55,7 +57,8 @@ def meet(world: World, seconds: int) -> Store:
     if verdict != COMPLETE:
         raise EnvironmentFault(
             verdict,
-            remedy="Start every node with the same MASTER_ADDR, MASTER_PORT and number of ranks; check firewalls.",
+            remedy="Start every node with the same MASTER_ADDR, MASTER_PORT and number of ranks, check firewalls; "
+            f"or {OWN_RANKS}",
         )
     return store
 
@@ -92,12 +95,20 @@ def leave() -> None:
     dist.destroy_process_group()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition came true within `seconds`; it is looked at ten times a second, and at least once."""
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool], seconds: float, waiting_for: Callable[[], str] | None = None) -> bool:
+    """Whether the condition came true within `seconds`; it is looked at ten times a second, and at least once.
+
+    Every few seconds the operator reads what `waiting_for` returns, if it is given.
+    """
+    now = time.monotonic()
+    deadline, next_notice = now + seconds, now + NOTICE_SECONDS
     while not condition():
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             return False
+        if waiting_for is not None and now > next_notice:
+            next_notice = now + NOTICE_SECONDS
+            print(f"waiting for {waiting_for()}", file=sys.stderr, flush=True)
         time.sleep(POLL_SECONDS)
     return True
 
@@ -106,7 +117,10 @@ def _connect(world: World, seconds: int) -> Store:
     """The key-value server at the master's address; rank 0 serves it unless torchrun's agent already does."""
     serves = world.leads and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     # TCPStore waits for its server too, but up to four times as long and with stack traces on stderr.
-    if not serves and not wait_until(partial(_master_answers, world), seconds):
+    # Of each node one rank says so; Folio's own ranks are watched by their launcher.
+    awaited = f"rank 0 of {world.world_size} at {world.endpoint} ({world.source})"
+    speaks = world.source and world.local_rank == 0
+    if not serves and not wait_until(partial(_master_answers, world), seconds, (lambda: awaited) if speaks else None):
         raise _unreached(world, seconds)
     # Handed a listening socket, TCPStore serves on that one alone; by itself it listens on every interface.
     listener = _listener(world) if serves else None
@@ -123,8 +137,9 @@ def _connect(world: World, seconds: int) -> Store:
 def _unreached(world: World, seconds: int) -> EnvironmentFault:
     return EnvironmentFault(
         f"Rank {world.rank} of {world.world_size} on {socket.gethostname()} did not reach the master at "
-        f"{world.endpoint} within {seconds} s.{_loopback_hint(world)}",
-        remedy="Check MASTER_ADDR, MASTER_PORT, that rank 0 runs there, and the firewall between the nodes.",
+        f"{world.endpoint} within {seconds} s{_source(world)}.{_loopback_hint(world)}",
+        remedy="Check MASTER_ADDR, MASTER_PORT, that rank 0 runs there, and the firewall between the nodes; "
+        f"or {OWN_RANKS}",
     )
 
 
@@ -141,11 +156,18 @@ def _listener(world: World) -> int:
     return int(inherited) if inherited else listening_socket(world.master_address, world.master_port).detach()
 
 
-def _missing_ranks(store: Store, world_size: int, seconds: int) -> list[int]:
-    """Ranks that did not arrive in time."""
-    keys = [f"arrived/{rank}" for rank in range(world_size)]
-    everyone = wait_until(partial(store.check, keys), seconds)
-    return [] if everyone else [rank for rank, key in enumerate(keys) if not store.check([key])]
+def _missing_ranks(store: Store, world: World, seconds: int) -> list[int]:
+    """Ranks that did not arrive in time. Until then the operator reads every few seconds who is missing."""
+    keys = [f"arrived/{rank}" for rank in range(world.world_size)]
+
+    def missing() -> list[int]:
+        return [rank for rank, key in enumerate(keys) if not store.check([key])]
+
+    def awaited() -> str:
+        return f"{len(missing())} of {world.world_size} ranks: {', '.join(map(str, missing()))} ({world.source})"
+
+    everyone = wait_until(partial(store.check, keys), seconds, awaited if world.source else None)
+    return [] if everyone else missing()
 
 
 def _read_verdict(world: World, store: Store, seconds: int) -> str | None:
@@ -164,8 +186,13 @@ def _absence(world: World, missing: Sequence[int], seconds: int) -> str:
     names = ", ".join(map(str, missing))
     return (
         f"Only {world.world_size - len(missing)} of {world.world_size} ranks met at {world.endpoint} within "
-        f"{seconds} s: rank {names} did not come.{_loopback_hint(world)}"
+        f"{seconds} s: rank {names} did not come{_source(world)}.{_loopback_hint(world)}"
     )
+
+
+def _source(world: World) -> str:
+    """Where the number of ranks comes from, as the end of a sentence."""
+    return f" ({world.source})" if world.source else ""
 
 
 def _loopback_hint(world: World) -> str:

@@ -1,15 +1,14 @@
-"""One rank: `python -m pipeline.distributed.worker JOB.json`, started by Folio or by DeepSpeed's launcher."""
+"""What a rank does once its process stands (`start_rank.py`): it meets the others, then calls the job's entry point."""
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import pkgutil
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,28 +17,19 @@ import torch
 from pipeline.config.schema import LaunchSection
 from pipeline.distributed import rendezvous
 from pipeline.distributed.collectives import all_gather
-from pipeline.distributed.failures import Failure, reserve_note
 from pipeline.distributed.heartbeat import heartbeat
 from pipeline.distributed.job import Job
-from pipeline.distributed.signals import PARENT, stop
+from pipeline.distributed.signals import stop
 from pipeline.distributed.world import World
 from pipeline.errors import EnvironmentFault
 from pipeline.runtime.files import environment_faults, write_text
 from pipeline.runtime.memory import keep_freed_memory, peak_memory_bytes
-from pipeline.runtime.processes import die_with_parent
 from pipeline.runtime.progress import Progress
 
 
-def main() -> NoReturn:
-    """Run the rank to its end; the process ends here, with the exit code of what happened."""
-    # DeepSpeed's launcher sets no PARENT: its child on this host is our parent then.
-    die_with_parent(int(os.environ.get(PARENT) or os.getppid()))
-    job = Job.read(Path(sys.argv[1]))
-    rank = int(os.environ.get("RANK", "0"))
-    redirect_output(job.logs, rank)
-    reserve_note(job.logs, rank)
-    # The process ends in this hook, before Python's own exit, which would join threads that wait for a lost peer.
-    sys.excepthook = lambda kind, error, trace: exit_with_note(error, job.logs, rank)
+def run_rank(job_file: Path) -> NoReturn:
+    """Meet the other ranks and do the job; the process ends here, with 0. What goes wrong is raised."""
+    job = Job.read(job_file)
     with stop.listening(job.stop_file):
         world = World.from_environment()
         set_up_process(job.launch, world)
@@ -82,29 +72,6 @@ def run_job_on_rank(job: Job, world: World) -> None:
         write_text(job.outcome_file, json.dumps(outcome, indent=1) + "\n")
 
 
-def exit_with_note(error: BaseException, logs: Path, rank: int) -> NoReturn:
-    """Leave a note about the failure and end now: with a peer gone, an orderly end would wait for it."""
-    failure = Failure.of(error, rank)
-    failure.write(logs)
-    with suppress(OSError):  # the disk may be what failed
-        print(failure.traceback, flush=True)
-    os._exit(failure.exit_code)
-
-
-def redirect_output(logs: Path, rank: int) -> None:
-    """Send this rank's output to its log, and each thread's stack if it crashes; rank 0's stderr stays the operator's.
-
-    By descriptor, not by `sys.stdout`: NCCL, gloo and DeepSpeed's extensions write to the descriptors themselves.
-    """
-    logs.mkdir(parents=True, exist_ok=True)
-    log = os.open(logs / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, sys.stdout.fileno())
-    if rank != 0:
-        os.dup2(log, sys.stderr.fileno())
-    os.close(log)
-    faulthandler.enable(sys.stdout)
-
-
 @contextmanager
 def _memory_faults(stage: str) -> Iterator[None]:
     """Say what to change when the model does not fit its device."""
@@ -120,7 +87,3 @@ def _memory_faults(stage: str) -> Iterator[None]:
 def _peak_device_bytes() -> int:
     """Peak memory of the device that holds the model."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory_bytes()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,27 +1,44 @@
-"""Which rank this process is, as its environment says: Folio, torchrun, deepspeed, srun or nothing started it."""
+"""Which rank this process is, as its environment says: Folio, torchrun, deepspeed, srun or nothing started it.
+
+A process joins a world only if it was started as a task of it. The shell of an allocation (`salloc`, a batch script)
+has many of the same variables, and stands alone; half of a world's variables are refused.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 
 import psutil
 
+from pipeline.distributed.signals import PARENT
 from pipeline.errors import ConfigError, EnvironmentFault
 
 FIRST_PORT, NUM_PORTS = 20_000, 10_000  # below 32,768, where Linux begins to take ports for outgoing connections
+MAX_PORT = 65_535
 LOOPBACK = "127.0.0.1"
 LISTENER = "FOLIO_LISTENER"  # environment variable: descriptor of the socket that the launcher opened for rank 0
+
+
+# Tells of a rank that it is one of several; without these a process stands alone.
+TORCH_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "LOCAL_SIZE")
+SLURM_TASK = "SLURM_PROCID"
+# How many processes mpirun started: Open MPI's, MPICH's and MVAPICH's.
+MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+# Slurm's numbers for what is no step of srun's: the shell of an allocation, a batch script, and two that run nothing.
+SPECIAL_STEPS = ("4294967290", "4294967291", "4294967292", "4294967293")
+OWN_RANKS = "give --ranks N to train on ranks of this process's own."  # the end of a remedy; see `stand_alone`
 
 
 @dataclass(frozen=True)
 class World:
     """The place of one rank among all. Rank 0's host is the master; `device` is "cpu" or "cuda:N".
 
-    The local rank and the local world size count the ranks of this rank's host.
+    The local rank and the local world size count the ranks of this rank's host. `source` says, for messages, where the
+    number of ranks comes from; it is empty where Folio itself started them here.
     """
 
     rank: int = 0
@@ -31,6 +48,7 @@ class World:
     device: str = "cpu"
     master_address: str = LOOPBACK
     master_port: int = 0
+    source: str = field(default="", compare=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
@@ -38,15 +56,7 @@ class World:
 
         Raises ConfigError for an incomplete or impossible environment.
         """
-        try:
-            world = _from_variables(environment)
-        except (KeyError, ValueError) as error:
-            raise ConfigError(
-                f"The variables that a launcher sets for each rank are incomplete or wrong: {error}.",
-                remedy="Start ranks with folio run, torchrun, deepspeed or srun.",
-            ) from None
-        if not 0 <= world.rank < world.world_size or not 0 <= world.local_rank < world.local_world_size:
-            raise ConfigError(f"The environment says rank {world.rank} of {world.world_size} ranks.")
+        world = _place(environment) or World()
         return replace(world, device=_device(world.local_rank, environment))
 
     @property
@@ -66,10 +76,17 @@ class World:
 
 
 def in_external_world(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun, deepspeed or srun started several of us, so that we join them instead of launching ranks."""
-    # One rank of one is no different from an ordinary call, and may itself launch as many ranks as the config says.
-    several = "RANK" in environment and environment.get("WORLD_SIZE", "1") != "1"
-    return several or _in_slurm_step(environment)
+    """Whether torchrun, deepspeed or srun started several of us, so that we join them instead of launching ranks.
+
+    Raises ConfigError for an incomplete or impossible environment.
+    """
+    return _place(environment) is not None
+
+
+def stand_alone(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Belong to no world from here on: the command line says itself how many ranks there are."""
+    for name in (*TORCH_VARIABLES, SLURM_TASK, *MPI_SIZES):
+        environment.pop(name, None)
 
 
 def interface_towards(address: str) -> str | None:
@@ -129,50 +146,116 @@ def listening_socket(address: str, port: int) -> socket.socket:
     return listener
 
 
-def _from_variables(environment: Mapping[str, str]) -> World:
+def _place(environment: Mapping[str, str]) -> World | None:
+    """This process among several ranks, its device left open; None if it stands alone. Raises ConfigError."""
+    # A launcher's own variables before those of the step of Slurm's that it was started in.
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        return _torch_world(environment)
-    return _slurm_world(environment) if _in_slurm_step(environment) else World()
+        world = _torch_world(environment)
+    elif _num_slurm_tasks(environment) > 1:
+        world = _slurm_world(environment)
+    else:
+        _refuse_half_a_world(environment)
+        return None
+    # One rank of one is no different from an ordinary call, and may itself launch as many ranks as the config says.
+    return world if world.world_size > 1 else None
 
 
 def _torch_world(environment: Mapping[str, str]) -> World:
-    """The variables that torchrun, deepspeed and Folio itself set. Raises KeyError, ValueError."""
-    rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    """The variables that torchrun, deepspeed and Folio itself set."""
+    size = _number(environment, "WORLD_SIZE", 1)
     if size == 1:
         return World()  # a single rank meets nobody, so it needs no master
+    # torchrun says LOCAL_WORLD_SIZE, deepspeed's launcher LOCAL_SIZE.
+    local_size_name = "LOCAL_SIZE" if "LOCAL_SIZE" in environment else "LOCAL_WORLD_SIZE"
+    _refuse_missing(environment, f"WORLD_SIZE={size}", "LOCAL_RANK", local_size_name, "MASTER_ADDR", "MASTER_PORT")
+    local_size = _number(environment, local_size_name, 1, size)
     return World(
-        rank=rank,
-        local_rank=int(environment["LOCAL_RANK"]),
+        rank=_number(environment, "RANK", 0, size - 1),
+        local_rank=_number(environment, "LOCAL_RANK", 0, local_size - 1),
         world_size=size,
-        # torchrun says LOCAL_WORLD_SIZE, deepspeed's launcher LOCAL_SIZE.
-        local_world_size=int(environment.get("LOCAL_WORLD_SIZE") or environment["LOCAL_SIZE"]),
+        local_world_size=local_size,
         master_address=environment["MASTER_ADDR"],
-        master_port=int(environment["MASTER_PORT"]),
+        master_port=_number(environment, "MASTER_PORT", 1, MAX_PORT),
+        source="" if PARENT in environment else f"WORLD_SIZE={size}",
     )
 
 
 def _slurm_world(environment: Mapping[str, str]) -> World:
-    """The variables that srun sets. Raises KeyError, ValueError."""
+    """The variables that srun sets for each task."""
+    size = _num_slurm_tasks(environment)
+    source = f"{_tasks_name(environment)}={size}"
+    _refuse_missing(environment, source, "SLURM_LOCALID", "SLURM_JOB_NODELIST")
     # The step's own values where srun gives them: a step may use fewer nodes and tasks than its job has.
     nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE", "")
-    size, local_rank = int(environment["SLURM_NTASKS"]), int(environment["SLURM_LOCALID"])
+    local_size = _tasks_of_node(tasks, _number(environment, "SLURM_NODEID", 0)) or size
     # Slurm hands out no port. One made from job and step is the same on every node, and another for a neighbour's job.
-    job = int(environment.get("SLURM_JOB_ID", "0")) + int(environment.get("SLURM_STEP_ID", "0"))
+    job = _number(environment, "SLURM_JOB_ID", 0) + _number(environment, "SLURM_STEP_ID", 0)
+    given = environment.get("MASTER_PORT")
     return World(
-        rank=int(environment["SLURM_PROCID"]),
-        local_rank=local_rank,
+        rank=_number(environment, SLURM_TASK, 0, size - 1),
+        local_rank=_number(environment, "SLURM_LOCALID", 0, local_size - 1),
         world_size=size,
-        local_world_size=_tasks_of_node(tasks, int(environment.get("SLURM_NODEID", "0"))) or size,
+        local_world_size=local_size,
         master_address=environment.get("MASTER_ADDR") or first_host(nodes),
-        master_port=int(environment.get("MASTER_PORT") or FIRST_PORT + job % NUM_PORTS),
+        master_port=_number(environment, "MASTER_PORT", 1, MAX_PORT) if given else FIRST_PORT + job % NUM_PORTS,
+        source=f"{source} on {nodes}",
     )
 
 
-def _in_slurm_step(environment: Mapping[str, str]) -> bool:
-    """Not in the batch script itself, which Slurm also calls task 0 of many although it runs alone."""
-    alone = environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment
-    return "SLURM_PROCID" in environment and environment.get("SLURM_NTASKS", "1") != "1" and not alone
+def _num_slurm_tasks(environment: Mapping[str, str]) -> int:
+    """How many tasks srun started in this process's step; 1 for the shell of an allocation and outside of Slurm."""
+    # A batch script and an interactive shell are called task 0 of all that the job may have, although they run alone.
+    step = environment.get("SLURM_STEP_ID")
+    if SLURM_TASK not in environment or step is None or step in SPECIAL_STEPS:
+        return 1
+    return _number(environment, _tasks_name(environment), 1)
+
+
+def _tasks_name(environment: Mapping[str, str]) -> str:
+    # The job's number of tasks is that of a step only where nobody asked for another.
+    return "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+
+
+def _refuse_half_a_world(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError where several processes were started, or seem to be, and none could find the others."""
+    size = environment.get("WORLD_SIZE", "1")
+    if "RANK" in environment or size != "1":
+        said, missing = (f"WORLD_SIZE={size}", "RANK") if size != "1" else (f"RANK={environment['RANK']}", "WORLD_SIZE")
+        raise _half_a_world(said, missing)
+    for name in MPI_SIZES:
+        if environment.get(name, "1") != "1":
+            raise ConfigError(
+                f"mpirun started {environment[name]} processes ({name}), and Folio does not join MPI's worlds.",
+                remedy=f"Start one without mpirun, or all with torchrun or srun; or {OWN_RANKS}",
+            )
+
+
+def _refuse_missing(environment: Mapping[str, str], said: str, *names: str) -> None:
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise _half_a_world(said, " and ".join(missing))
+
+
+def _half_a_world(said: str, missing: str) -> ConfigError:
+    return ConfigError(
+        f"The environment says {said}, but nothing of {missing}, which launchers set for each rank.",
+        remedy=f"Start every rank with torchrun or srun; or unset {said.partition('=')[0]}, or {OWN_RANKS}",
+    )
+
+
+def _number(environment: Mapping[str, str], name: str, low: int, high: int | None = None) -> int:
+    """The number in a variable, `low` where it is not set. Raises ConfigError outside of low to high."""
+    text = environment.get(name, str(low))
+    # Not `int` alone, which also reads "1_000", " 1" and digits of other scripts.
+    number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else low - 1
+    if number < low or (high is not None and number > high):
+        bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ConfigError(
+            f"The environment says {name}={text!r}, which must be a number {bounds}.",
+            remedy=f"Start every rank with torchrun or srun, which set it; or {OWN_RANKS}",
+        )
+    return number
 
 
 def first_host(nodes: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from pipeline.errors import EnvironmentFault
-from pipeline.runtime.processes import die_with_parent
+from pipeline.runtime.processes import die_with_parent, importing_nothing_from_here
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -51,15 +51,18 @@ class ProcessPool:
         # holds while forking stays locked in the child for ever.
         context = multiprocessing.get_context("spawn")
         self._in_flight = IN_FLIGHT_PER_WORKER * workers
-        self._executor = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
-        )
+        with _quiet_starts():
+            self._executor = ProcessPoolExecutor(
+                workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
+            )
 
     def in_order(self, function: Callable[[Unit], Result], units: Iterable[Unit]) -> Iterator[Result]:
         waiting: deque[Future[Result]] = deque()
         try:
             for unit in units:
-                waiting.append(self._executor.submit(function, unit))
+                # The executor starts its processes one by one, when there is work for them.
+                with _quiet_starts():
+                    waiting.append(self._executor.submit(function, unit))
                 # `units` may be an endless stream: it is read only as fast as results are taken.
                 if len(waiting) >= self._in_flight:
                     yield waiting.popleft().result()
@@ -92,7 +95,22 @@ def worker_pool(workers: int) -> Iterator[WorkerPool]:
         pool.close()
 
 
+@contextmanager
+def _quiet_starts() -> Iterator[None]:
+    """Processes that are started in the block import nothing from the current folder, and ignore Ctrl-C.
+
+    Ctrl-C reaches the whole process group; the parent decides what it means for the workers. They inherit that it is
+    blocked: one that came while they import would end in a traceback of each.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        with importing_nothing_from_here():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _start_worker(parent: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent decides what it means for the workers.
+    # Whatever a library does to the mask that was inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)

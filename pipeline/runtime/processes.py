@@ -1,13 +1,22 @@
-"""Processes that end with their parent, so that no killed program leaves orphans behind."""
+"""Processes that end with their parent, so that none is left an orphan, and that import nobody else's code."""
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing.util
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # prctl.h
+# Runs the `-c CODE` that follows on the command line, as Python would, but without the current folder in the import
+# path, where `-c` puts it. Python's own option for that, -P, came with 3.11.
+RUN_WITHOUT_CURRENT_FOLDER = (
+    "import sys; sys.path = [path for path in sys.path if path]; code = sys.argv[2]; del sys.argv[1:3]; exec(code)"
+)
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
@@ -22,3 +31,21 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     # The kernel tells of later ends only. A parent that ended before we asked has left us to init.
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
+
+
+@contextmanager
+def importing_nothing_from_here() -> Iterator[None]:
+    """Processes that `multiprocessing` spawns while the block runs import nothing from the current folder.
+
+    They do while they start, before they are told this process's import path: a `random.py` of the user's would run in
+    each worker, and in the process that keeps track of semaphores.
+    """
+    # multiprocessing (3.10 to 3.14) has no public way to put an option before its `-c`; all its command lines take the
+    # interpreter's options from this function.
+    util: Any = multiprocessing.util
+    interpreter_options = util._args_from_interpreter_flags
+    util._args_from_interpreter_flags = lambda: [*interpreter_options(), "-c", RUN_WITHOUT_CURRENT_FOLDER]
+    try:
+        yield
+    finally:
+        util._args_from_interpreter_flags = interpreter_options

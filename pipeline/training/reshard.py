@@ -61,10 +61,11 @@ def _zero_stage(receipt: CheckpointReceipt) -> int:
 
 def _run_deepspeed(folder: Path, draft: Path) -> None:
     command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal"]
-    command += ["--input_folder", str(folder), "--output_folder", str(draft)]
+    command += ["--input_folder", str(folder.resolve()), "--output_folder", str(draft.resolve())]
     # More workers hold more of the optimizer's state in memory at once.
     command += ["--num_extract_workers", "1", "--num_merge_workers", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Not where the command was given: `-m` imports from the folder that it is called in.
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
         raise DataError(f"DeepSpeed could not convert {folder}: {last[0]}.", remedy="Convert another checkpoint.")

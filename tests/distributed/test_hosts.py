@@ -28,7 +28,7 @@ needs_ssh = pytest.mark.skipif(
 )
 pytestmark = [pytest.mark.root, needs_namespaces]
 PORT = 29_400
-WORKER = [sys.executable, "-m", "pipeline.distributed.worker"]
+WORKER = [sys.executable, "-m", "pipeline.distributed.start_rank"]
 
 
 @dataclass(frozen=True)

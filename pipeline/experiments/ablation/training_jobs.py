@@ -19,6 +19,7 @@ from pipeline.errors import FolioError, RankLost
 from pipeline.graph.runner import Selection, run_nodes
 from pipeline.graph.store import Store
 from pipeline.graph.work import Artifact
+from pipeline.runtime.processes import importing_nothing_from_here
 from pipeline.runtime.progress import Progress
 
 
@@ -86,7 +87,8 @@ class _Leader:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=_lead, args=(config, stage, store, threads, theirs))
-        process.start()
+        with importing_nothing_from_here():
+            process.start()
         theirs.close()  # now only the child holds that end, so `recv` ends when the child does
         return cls(process, ours)
 

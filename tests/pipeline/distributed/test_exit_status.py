@@ -12,6 +12,7 @@ from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_e
 from pipeline.distributed.failures import Failure, reserve_note
 from pipeline.distributed.heartbeat import Heartbeat
 from pipeline.distributed.job import Job
+from pipeline.distributed.rank_log import log_path
 from pipeline.errors import DataError, FolioError, Interrupted, Preempted, RankLost
 
 ECHO = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:4242")
@@ -57,7 +58,8 @@ def test_rank_that_died_without_a_note_is_named_with_its_step(job: Job, code: in
     heartbeat = Heartbeat()
     heartbeat.start(job.logs, 1, lambda: None)
     heartbeat.beat(12)
-    with pytest.raises(RankLost, match=f"Lost rank 1 on .*, at step 12: .*{cause}.*rank-1.log"):
+    log_path(job.logs, 1).write_text("step 11\nlast words\n")
+    with pytest.raises(RankLost, match=f'Lost rank 1 on .*, at step 12: .*{cause}.*rank-1.log, which ends with "last'):
         end_of(job, {0: ECHO}, codes={0: 6, 1: code})
 
 

@@ -64,11 +64,13 @@ def test_plain_paths_pass() -> None:
     refuse_special_characters("/home/user-1/store_2/pretrain-0123.d/job.json", "/a+b,c:d=e@f%g")
 
 
-def test_only_the_first_hosts_lines_are_shown(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_only_the_first_hosts_lines_are_shown_and_all_are_kept(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     script = "import sys; sys.stderr.write('a: step 1\\nb: step 1\\npdsh: hello\\na: step 2\\n')"
     (tmp_path / "log").write_bytes(b"stdout\n")
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) as launcher:
         _relay_output(launcher, Host("a", 1), tmp_path / "log")
     assert capfdbinary.readouterr().err == b"step 1\nstep 2\n"
-    assert (tmp_path / "log").read_bytes() == b"stdout\nb: step 1\npdsh: hello\n"
+    assert (tmp_path / "log").read_bytes() == b"stdout\na: step 1\nb: step 1\npdsh: hello\na: step 2\n"
     assert launcher.returncode == 0

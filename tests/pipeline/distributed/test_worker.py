@@ -39,7 +39,7 @@ def ended(job: Job, entry_point: str) -> subprocess.CompletedProcess[str]:
     (folder / "entry_points.py").write_text(ENTRY_POINTS)
     path = replace(job, entry_point=f"entry_points:{entry_point}").write()
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.distributed.worker", path],
+        [sys.executable, "-m", "pipeline.distributed.start_rank", path],
         env={**os.environ, "PYTHONPATH": f"{folder}:{Path.cwd()}", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
