@@ -44,7 +44,9 @@ def train(
     watch: Watch,
     stop: Stop,
 ) -> State:
-    """Train from `state` to the end of the plan, or until its patience is over. Without held-out text `evaluate` is None.
+    """Train from `state` to the end of the plan, or until its patience is over.
+
+    `evaluate` is None without held-out text.
 
     Raises Diverged when too many steps in a row had no finite loss or gradient, and Preempted, after saving, when any
     rank was asked to stop.

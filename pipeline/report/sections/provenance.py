@@ -109,4 +109,4 @@ def _sources(run: FinishedRun) -> tuple[ReportedSource, ...]:
     if "corpus" not in run.artifacts:
         return ()
     sources = run.artifacts["corpus"].counts_as(CorpusCounts).sources
-    return tuple(ReportedSource(**source.model_dump(exclude={"files"})) for source in sources)
+    return tuple(ReportedSource(**source.model_dump(include=set(ReportedSource.model_fields))) for source in sources)
