@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.quantities import shown
 from pipeline.config.schema import Config
 from pipeline.config.section import Section
+from pipeline.config.strict_yaml import MAX_DEPTH, UNWRITABLE, plain_value, read_yaml
 from pipeline.errors import ConfigError
 
-MAX_BYTES = 1_000_000
 Location = tuple[str | int, ...]
 Kind = TypeVar("Kind", bound=Section)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys, and aliases: a few lines of them can expand to gigabytes."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} appears twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-# YAML 1.1 reads 2e-3 as text, unlike YAML 1.2 and people. At most three digits of exponent, so that the beginning of a
-# sha256 such as 12e4567 stays text.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}$"), list("-+0123456789")
-)
+KEYS = "pipeline/config/schema.py lists every key with its default."
+SHOWN_CHARACTERS = 100  # of a key in a message
+# What pydantic says about a value of the wrong kind, in plain words.
+KINDS = {
+    "string_type": "is not text; put it in quotes",
+    "tuple_type": "is not a list",
+    "dict_type": "is not a section of keys",
+    "model_type": "is not a section of keys",
+    "bool_type": "is neither true nor false",
+    "bool_parsing": "is neither true nor false",
+}
 
 
 def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
@@ -55,16 +42,12 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
 
 def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> Kind:
     """As `load_config`, for a file that holds another kind of named section; its name defaults to the file's."""
-    text = _read(path)
-    try:
-        node = yaml.compose(text, _StrictLoader)
-        values = yaml.load(text, _StrictLoader)
-    except yaml.YAMLError as error:
-        raise _syntax_error(path, error) from None
+    node, values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds no keys.", remedy="Start from configs/demo.yaml.")
     for setting in settings:
-        _lay_over(values, setting)
+        key, value = parsed_setting(setting)
+        _lay_over(values, key, value, f"--set {setting!r}")
     values.setdefault("name", path.stem)
     return _checked(kind, values, str(path), node)
 
@@ -80,11 +63,10 @@ def parsed_setting(
     parts = key.strip().split(".")
     if not separator or not all(parts) or len(parts) < min_parts:
         raise ConfigError(f"{option} {setting!r} is not of the form a.b=value.", remedy=f"Example: {option} {example}")
-    try:
-        # The loader of the files, so that 2e-3 is a number here too.
-        return ".".join(parts), yaml.load(text, _StrictLoader)
-    except yaml.YAMLError:
-        return ".".join(parts), text
+    if UNWRITABLE.search(setting):
+        raise ConfigError(f"{option} {setting!r} is not UTF-8 text.", remedy=f"Example: {option} {example}")
+    # By the rules of the files, so that 2e-3 is a number here too.
+    return ".".join(parts), plain_value(text)
 
 
 def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Config:
@@ -94,11 +76,7 @@ def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Conf
     """
     values = config.model_dump()
     for key, value in changes.items():
-        *sections, name = key.split(".")
-        section = values
-        for part in sections:
-            section = section.setdefault(part, {})
-        section[name] = value
+        _lay_over(values, key, value, where)
     return _checked(Config, values, where)
 
 
@@ -108,61 +86,34 @@ def _checked(kind: type[Kind], values: dict[str, Any], where: str, node: Any = N
         return kind.model_validate(values)
     except ValidationError as error:
         mistakes = [_describe(mistake, where, node, kind) for mistake in error.errors()[:3]]
-        raise ConfigError(
-            " ".join(mistakes), remedy="pipeline/config/schema.py lists every key with its default."
-        ) from None
+        raise ConfigError(" ".join(mistakes), remedy=KEYS) from None
 
 
-def _read(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ConfigError(
-                f"{path} has {size:,} bytes; a config has at most {MAX_BYTES:,}.",
-                remedy="Give a config, not a data file.",
-            )
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        neighbours = sorted(str(config) for config in path.parent.glob("[!.]*.yaml"))
-        remedy = (
-            f"Here are {', '.join(neighbours)}."
-            if neighbours
-            else "Give the path of a YAML file, such as configs/demo.yaml."
-        )
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(f"{path} cannot be read: {reason}.", remedy=remedy) from None
-
-
-def _syntax_error(path: Path, error: yaml.YAMLError) -> ConfigError:
-    mark = getattr(error, "problem_mark", None)
-    where = f"{path}:{mark.line + 1}" if mark else str(path)
-    problem = getattr(error, "problem", None) or str(error)
-    remedy = "Indent with spaces." if "\\t" in problem else "Correct that line."
-    return ConfigError(f"{where}: {problem}.", remedy=remedy)
-
-
-def _lay_over(values: dict[str, Any], setting: str) -> None:
+def _lay_over(values: dict[str, Any], key: str, value: Any, where: str) -> None:
     """Set one dotted key in `values`. There is no syntax for the items of a list: a list is set as a whole."""
-    key, value = parsed_setting(setting)
-    path = key.split(".")
+    *sections, last = key.split(".")
+    if len(sections) >= MAX_DEPTH:
+        raise ConfigError(f"{where}: the key {shown(key)} has {len(sections) + 1:,} parts.", remedy=KEYS)
     section = values
-    for name in path[:-1]:
+    for name in sections:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {setting!r}: {name} is not a section.", remedy="Name a key below a section.")
-    section[path[-1]] = value
+            raise ConfigError(f"{where}: {name} is not a section, so {shown(key)} is no key.", remedy=KEYS)
+    section[last] = value
 
 
 def _describe(mistake: Any, where: str, node: Any, kind: type[Section]) -> str:
     location = tuple(mistake["loc"])
     line = _line_of(node, location)
     place = f"{where}:{line}" if line else where
-    name = ".".join(str(part) for part in location if not _is_branch(part)) or "the config"
+    name = ".".join(str(part) for part in location if not _is_branch(part))[:SHOWN_CHARACTERS] or "the config"
     if mistake["type"] == "extra_forbidden":
         known = _known_keys(kind, location[:-1])
         close = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else f"; known here: {', '.join(known)}."
         return f"{place}: unknown key {name}{hint}"
+    if mistake["type"] in KINDS:
+        return f"{place}: {name}: {shown(mistake['input'])} {KINDS[mistake['type']]}."
     return f"{place}: {name}: {mistake['msg'].removeprefix('Value error, ').rstrip('.')}."
 
 

@@ -7,12 +7,13 @@ artifact.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.quantities import Count, Real
-from pipeline.config.section import Section
+from pipeline.config.quantities import Count, NonNegativeReal, Port, PositiveCount, Processes, Resamples, Seconds, Seed
+from pipeline.config.section import Section, refuse_repeated
 from pipeline.config.text_sections import CorpusSection, ShardsSection, TargetSection, TokenizerSection
 from pipeline.config.training_sections import (
     FinetuneSection,
@@ -24,11 +25,11 @@ from pipeline.config.training_sections import (
 
 
 class ReportSection(Section):
-    stride: Count | None = None  # tokens scored per validation window; default the context: windows do not overlap
+    stride: PositiveCount | None = None  # tokens scored per validation window; default the context: no overlap
     prompt: str = "ROMEO:"
     sample_tokens: Count = 300
-    temperature: Real = 0.8
-    resamples: Count = 10_000  # of the bootstrap over windows and seeds
+    temperature: NonNegativeReal = 0.8  # 0 always takes the likeliest token
+    resamples: Resamples = 10_000  # of the bootstrap over windows and seeds
     # Also pretrain without decontamination and finetune from that: how much of the gain would be memory?
     leak_ablation: bool = False
     # Other models from scratch that the gain must hold against: name -> dotted keys of tokenizer, model or scratch, and
@@ -37,7 +38,7 @@ class ReportSection(Section):
     # Other sizes of the model, for the gain over model size: name -> dotted keys of the model, and their values. Each
     # is pretrained, finetuned and trained from scratch on one seed.
     sizes: dict[str, dict[str, Any]] = Field(default={})
-    seed: Count = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _distinct_names(self) -> ReportSection:
@@ -52,22 +53,27 @@ class AblationSection(Section):
     """What `folio ablate` compares with the rest of this config, one change at a time. The run itself ignores it."""
 
     stage: Literal["pretrain", "scratch"] = "pretrain"  # whose weights are compared
-    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=2)
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=2)
     changes: dict[str, dict[str, Any]] = Field(
         default={}
     )  # name -> dotted keys of `model` and the stage, and their values
+
+    @model_validator(mode="after")
+    def _each_seed_once(self) -> AblationSection:
+        refuse_repeated("seeds", self.seeds)
+        return self
 
 
 class LaunchSection(Section):
     """How training is started, which never changes what is computed. `folio run --ranks/--hostfile` override it."""
 
-    ranks: Count | None = None  # on this machine; default one per GPU, one on a CPU machine
-    workers: Count | None = None  # processes that read and encode text; default one per core
-    threads: Count | None = None  # per rank; default the cores divided by the local ranks
+    ranks: Processes | None = None  # on this machine; default one per GPU, one on a CPU machine
+    workers: Processes | None = None  # processes that read and encode text; default one per core
+    threads: Processes | None = None  # per rank; default the cores divided by the local ranks
     hostfile: str | None = None
-    port: Count | None = None  # default: a free one
-    startup_seconds: Count = 600
-    timeout_seconds: Count = 120
+    port: Port | None = None  # default: a free one
+    startup_seconds: Seconds = 600
+    timeout_seconds: Seconds = 120
 
 
 class Config(Section):
@@ -88,8 +94,23 @@ class Config(Section):
     launch: LaunchSection = LaunchSection()
     deepspeed: dict[str, Any] = Field(default={})
 
+    @field_validator("deepspeed")
+    @classmethod
+    def _plain_json(cls, block: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(block, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("holds a value that JSON cannot hold, such as infinity") from None
+        return block
+
     @model_validator(mode="after")
     def _one_origin_of_weights(self) -> Config:
         if self.pretrained and (self.corpus.sources or self.corpus.fallback):
             raise ValueError("give either a corpus to pretrain on or pretrained weights, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_without_gaps(self) -> Config:
+        if self.report.stride is not None and self.report.stride > self.model.context:
+            raise ValueError(f"report.stride {self.report.stride} is above model.context {self.model.context}")
         return self

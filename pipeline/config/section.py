@@ -6,6 +6,7 @@ or shown, never what is computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,13 @@ def not_fingerprinted(default: Any) -> Any:
 def added_later(default: Any) -> Any:
     """A field added later: fingerprinted only when it differs from its default, so older artifacts stay valid."""
     return Field(default=default, json_schema_extra={"identity": "unless default"})
+
+
+def refuse_repeated(name: str, values: Sequence[object]) -> None:
+    """Raise ValueError if a value stands twice in the list `name`: the same training would be done twice."""
+    repeated = [value for at, value in enumerate(values) if value in values[:at]]
+    if repeated:
+        raise ValueError(f"{name} has {repeated[0]} twice")
 
 
 class Section(BaseModel):

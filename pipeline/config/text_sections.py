@@ -6,8 +6,19 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from pipeline.config.quantities import Bytes, Count, Real, Share
+from pipeline.config.quantities import (
+    Bytes,
+    Count,
+    ModelSize,
+    NgramWords,
+    PositiveReal,
+    ProperShare,
+    Seed,
+    ShareBelowOne,
+)
 from pipeline.config.section import Section, not_fingerprinted
+
+MIN_BPE_VOCABULARY = 257  # every byte, and end-of-text
 
 
 class TargetSection(Section):
@@ -20,14 +31,20 @@ class TargetSection(Section):
     split: str = "train"
     revision: str = "main"
     field: str = "text"
-    validation: Share = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
-    selection: Share = 0.05  # of the characters, just before the validation split: chooses learning rate and best step
+    validation: ProperShare = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
+    selection: ProperShare = 0.05  # of the characters, just before that split: chooses learning rate and best step
     fallback: bool = False  # for the demo: use text that every installation has when the target cannot be found
 
     @model_validator(mode="after")
     def _one_origin(self) -> TargetSection:
         if sum(origin is not None for origin in (self.name, self.path, self.hub)) != 1:
             raise ValueError("give exactly one of name, path or hub")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> TargetSection:
+        if self.selection + self.validation >= 1:
+            raise ValueError(f"selection {self.selection} and validation {self.validation} leave nothing to train on")
         return self
 
 
@@ -46,7 +63,7 @@ class SourceSection(Section):
     max_bytes: Bytes | None = None  # of kept text, UTF-8
     # How often the source's samples appear in one epoch of pretraining; 0.5 shows half of them. It changes no text, so
     # it is fingerprinted with pretraining (`graph/stages.py`) and not with the corpus.
-    weight: Real = not_fingerprinted(1.0)
+    weight: PositiveReal = not_fingerprinted(1.0)
 
     @model_validator(mode="before")
     @classmethod
@@ -59,23 +76,21 @@ class SourceSection(Section):
         origins = [origin for origin in (self.path, self.url, self.hub) if origin is not None]
         if len(origins) != 1:
             raise ValueError("give exactly one of path, url or hub")
-        if self.weight <= 0:
-            raise ValueError(f"weight {self.weight} is not above 0")
         return self
 
 
 class DecontaminateSection(Section):
-    ngram_words: Count = 13
+    ngram_words: NgramWords = 13
 
 
 class CorpusSection(Section):
     sources: tuple[SourceSection, ...] = ()
     decontaminate: DecontaminateSection | Literal[False] = DecontaminateSection()
-    validation: Share = 0.01  # of the documents, chosen by hash
+    validation: ShareBelowOne = 0.01  # of the documents, chosen by hash
     min_characters: Count = 200  # shorter documents are dropped, and counted
     # Of kept text over all sources. They share it evenly; what a small source leaves unused goes to the others.
     max_bytes: Bytes | None = None
-    seed: Count = 0
+    seed: Seed = 0
     fallback: bool = False  # for the demo: use docstrings of the installed packages when a source cannot be found
 
     @model_validator(mode="after")
@@ -89,9 +104,17 @@ class CorpusSection(Section):
 
 class TokenizerSection(Section):
     kind: Literal["bpe", "char"] = "bpe"
-    vocab_size: Count = 4096
+    vocab_size: ModelSize = 4096
     sample_bytes: Bytes = 50_000_000
-    seed: Count = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _holds_every_byte(self) -> TokenizerSection:
+        if self.kind == "bpe" and self.vocab_size < MIN_BPE_VOCABULARY:
+            raise ValueError(
+                f"vocab_size {self.vocab_size} does not hold every byte and end-of-text; bpe needs {MIN_BPE_VOCABULARY}"
+            )
+        return self
 
 
 class ShardsSection(Section):

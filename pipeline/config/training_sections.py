@@ -7,8 +7,20 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gpt.shape import GPTShape
-from pipeline.config.quantities import Count, Real, Share
-from pipeline.config.section import Section, added_later, not_fingerprinted
+from pipeline.config.quantities import (
+    Count,
+    LearningRate,
+    ModelSize,
+    NonNegativeReal,
+    PositiveCount,
+    PositiveReal,
+    Seed,
+    Share,
+    ShareBelowOne,
+)
+from pipeline.config.section import Section, added_later, not_fingerprinted, refuse_repeated
+
+ROUNDING = 1e-9  # what a sum of shares may exceed 1 by
 
 
 class PretrainedSection(Section):
@@ -21,12 +33,12 @@ class PretrainedSection(Section):
 class ModelSection(Section):
     """The GPT; `gpt.shape.GPTShape` says what each option does."""
 
-    layers: Count = 6
-    width: Count = 256
-    heads: Count = 4
-    kv_heads: Count | None = None
-    context: Count = 256
-    hidden: Count | None = None  # feed-forward width; default 4 x width (8/3 x width for swiglu)
+    layers: ModelSize = 6
+    width: ModelSize = 256
+    heads: ModelSize = 4
+    kv_heads: ModelSize | None = None
+    context: ModelSize = 256
+    hidden: ModelSize | None = None  # feed-forward width; default 4 x width (8/3 x width for swiglu)
     position: Literal["learned", "rope"] = "rope"
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     activation: Literal["relu", "gelu", "relu2", "swiglu"] = "relu2"
@@ -37,9 +49,9 @@ class ModelSection(Section):
     zero_init: bool = False
     residual_scalars: bool = False
     value_embeddings: bool = False
-    logit_softcap: Real | None = None
+    logit_softcap: PositiveReal | None = None
     document_mask: bool = False  # attention stays inside a document
-    dropout: Share = 0.0
+    dropout: ShareBelowOne = 0.0
 
     @model_validator(mode="after")
     def _sizes_that_fit(self) -> ModelSection:
@@ -61,60 +73,78 @@ class TrainingSection(Section):
     """What pretraining and both arms have in common. Each stage has its own copy, so each may differ."""
 
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon for the matrices inside the blocks, adamw for the rest
-    batch_tokens: Count = 8192
-    micro_batch: Count = 16  # samples that one rank feeds one forward
+    batch_tokens: PositiveCount = 8192
+    micro_batch: PositiveCount = 16  # samples that one rank feeds one forward
     schedule: Literal["cosine", "wsd", "constant"] = "cosine"
     warmup: Share = 0.02  # share of the steps
     decay: Share = 0.3  # share of the steps, at the end (wsd only)
     final_learning_rate: Share = 0.0  # as a share of the peak
-    weight_decay: Real = 0.1
-    beta1: Real = 0.9
-    beta2: Real = 0.95
-    clip: Real = 1.0  # largest gradient norm; 0 switches clipping off
+    weight_decay: NonNegativeReal = 0.1
+    beta1: ShareBelowOne = 0.9
+    beta2: ShareBelowOne = 0.95
+    clip: NonNegativeReal = 1.0  # largest gradient norm; 0 switches clipping off
     zero: Literal[0, 1, 2, 3] = 1
     # bf16: weights and products, with fp32 copies in the optimizer. mixed: fp32 weights; products in bf16 where the
     # hardware has units for them.
     dtype: Literal["fp32", "bf16", "mixed"] = "fp32"
     activation_checkpointing: bool = False
     compile: bool = False
-    evaluate_every: Count = 100
-    save_every: Count = not_fingerprinted(200)
-    keep_checkpoints: Count = not_fingerprinted(2)
+    evaluate_every: Count = 100  # steps; 0 evaluates at the end only
+    save_every: Count = not_fingerprinted(200)  # steps; 0 saves nothing on the way
+    keep_checkpoints: PositiveCount = not_fingerprinted(2)
     # Steps in a row with a non-finite loss or gradient that are skipped; one more, and training has diverged.
     skip_limit: Count = 3
 
+    @model_validator(mode="after")
+    def _decay_after_warmup(self) -> TrainingSection:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1 + ROUNDING:
+            raise ValueError(f"warmup {self.warmup} and decay {self.decay} are together more than all steps")
+        return self
+
 
 class PretrainSection(TrainingSection):
-    tokens: Count = 30_000_000
-    learning_rate: Real = 2e-3
+    tokens: PositiveCount = 30_000_000
+    learning_rate: LearningRate = 2e-3
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
-    evaluate_tokens: Count = 65_536  # of the corpus' validation split, the same ones each time
+    evaluate_tokens: PositiveCount = 65_536  # of the corpus' validation split, the same ones each time
     # Steps at which a branch of pretraining ends, decay included, for the gain as a curve; needs schedule wsd.
     # docs/decisions/branches-share-the-stable-phase.md
-    branch_at: tuple[Count, ...] = added_later(())
-    seed: Count = 0
+    branch_at: tuple[PositiveCount, ...] = added_later(())
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _one_step_at_least(self) -> PretrainSection:
+        if not self.steps:
+            raise ValueError(f"tokens {self.tokens:,} is less than one batch of batch_tokens {self.batch_tokens:,}")
+        return self
 
     @property
     def steps(self) -> int:
-        """Whole batches in `tokens`; what does not fill a batch is not trained on."""
+        """Whole batches in `tokens`, one at least; what does not fill a batch is not trained on."""
         return self.tokens // self.batch_tokens
 
 
 class ArmSection(TrainingSection):
     """One arm of the comparison: a grid of learning rates on the first seed, then the best rate on every seed."""
 
-    learning_rates: tuple[Real, ...] = Field(min_length=1)
-    max_steps: Count = 300
-    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=1)
+    learning_rates: tuple[LearningRate, ...] = Field(min_length=1)
+    max_steps: PositiveCount = 300
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1)
     evaluate_every: Count = 20
     patience: Count = 5  # evaluations without a better selection loss before the trial stops; 0 never stops early
-    dropout: Share | None = None  # default: the model's
+    dropout: ShareBelowOne | None = None  # default: the model's
+
+    @model_validator(mode="after")
+    def _each_trial_once(self) -> ArmSection:
+        refuse_repeated("learning_rates", self.learning_rates)
+        refuse_repeated("seeds", self.seeds)
+        return self
 
 
 class ScratchSection(ArmSection):
-    learning_rates: tuple[Real, ...] = Field(default=(5e-4, 1e-3, 2e-3), min_length=1)
-    max_steps: Count = 600
+    learning_rates: tuple[LearningRate, ...] = Field(default=(5e-4, 1e-3, 2e-3), min_length=1)
+    max_steps: PositiveCount = 600
 
 
 class FinetuneSection(ArmSection):
-    learning_rates: tuple[Real, ...] = Field(default=(1e-4, 3e-4, 6e-4), min_length=1)
+    learning_rates: tuple[LearningRate, ...] = Field(default=(1e-4, 3e-4, 6e-4), min_length=1)

@@ -21,7 +21,6 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from pipeline.config.text_sections import TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
 from pipeline.corpus.splits import TARGET_SPLITS, target_text
-from pipeline.errors import ConfigError
 from pipeline.execution.worker_pool import worker_pool
 from pipeline.graph.stage_counts import CorpusCounts, TokenizerCounts
 from pipeline.graph.work import Work
@@ -31,7 +30,6 @@ from pipeline.tokens.tokenizer import END_OF_TEXT, TOKENIZER_FILE, Tokenizer, lo
 
 TARGET = "target"  # its name among the sources in the counts
 STRETCH_CHARACTERS = 4096  # a stretch ends with the first line that ends after this many
-MIN_VOCABULARY = 257  # every byte, and end-of-text
 MEASURED_BYTES = 4_000_000  # of each source, to count bytes per token
 
 
@@ -44,10 +42,7 @@ class SampledPart(NamedTuple):
 
 
 def make_tokenizer(work: Work) -> TokenizerCounts:
-    """Write tokenizer.json.
-
-    Raises ConfigError for a vocabulary that cannot hold every byte, DataError if a file of an input is damaged.
-    """
+    """Write tokenizer.json. Raises DataError if a file of an input is damaged."""
     section: TokenizerSection = work.slice["tokenizer"]
     samples = corpus_samples(work, section)
     target = work.inputs["target"].checked().folder
@@ -109,11 +104,6 @@ def stretches(text: str) -> Iterator[str]:
 
 def byte_pairs(texts: Sequence[str], vocab_size: int) -> str:
     """The `tokenizers` file of a byte-level BPE; ids are end-of-text, the 256 bytes, then the merges in order."""
-    if vocab_size < MIN_VOCABULARY:
-        raise ConfigError(
-            f"tokenizer.vocab_size is {vocab_size}, which does not hold every byte and end-of-text.",
-            remedy=f"Use at least {MIN_VOCABULARY}.",
-        )
     # No normalizer and no prefix space: every text must come back from its tokens unchanged.
     tokenizer = tokenizers.Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

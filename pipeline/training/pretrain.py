@@ -26,7 +26,7 @@ from pipeline.training.fit import TrainingSpec, train_to_end
 from pipeline.training.inputs import TrainingInputs
 from pipeline.training.metrics import Line, mean, read_metrics
 from pipeline.training.state import State
-from pipeline.training.training_plan import BatchGeometry, Branch, TrainingPlan, branches_of, pretraining_steps
+from pipeline.training.training_plan import BatchGeometry, Branch, TrainingPlan, branches_of
 
 TAIL = 0.05  # share of the steps whose mean training loss is reported
 
@@ -108,7 +108,7 @@ def _whole_spec(section: PretrainSection, inputs: TrainingInputs, world: World) 
     geometry = BatchGeometry.of(job.stage, section, context=context, world_size=world.world_size)
     held_out, most = inputs.held_out(), section.evaluate_tokens
     plan = TrainingPlan.of(
-        section, steps=pretraining_steps(section), peak=section.learning_rate, seed=section.seed, geometry=geometry
+        section, steps=section.steps, peak=section.learning_rate, seed=section.seed, geometry=geometry
     )
     return TrainingSpec(
         label=job.stage,

@@ -32,10 +32,10 @@ class BatchGeometry:
         """
         tokens, ranks = section.batch_tokens, world_size
         share = max(tokens // (ranks * context), 1)
-        micro = min(max(section.micro_batch, 1), share)
+        micro = min(section.micro_batch, share)
         unit = ranks * micro * context
         # Rounding here would change the batch with the number of ranks, and with it what is computed: refuse instead.
-        if tokens == 0 or tokens % unit:
+        if tokens % unit:
             raise ConfigError(
                 f"{stage}.batch_tokens is {tokens:,}, not a multiple of {unit:,} "
                 f"({ranks} ranks x micro_batch {micro} x context {context}).",
@@ -46,16 +46,6 @@ class BatchGeometry:
     @property
     def batch_samples(self) -> int:
         return self.world_size * self.accumulation * self.micro_batch
-
-
-def pretraining_steps(section: PretrainSection) -> int:
-    """`section.steps`. Raises ConfigError if there is none."""
-    if section.steps < 1:
-        raise ConfigError(
-            f"pretrain.tokens is {section.tokens:,}, less than one batch of {section.batch_tokens:,} tokens.",
-            remedy="Raise pretrain.tokens or lower pretrain.batch_tokens.",
-        )
-    return section.steps
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class Branch:
 
 def branches_of(section: PretrainSection) -> tuple[Branch, ...]:
     """The branches of `branch_at`, in order. Raises ConfigError where a branch would not be a shorter pretraining."""
-    steps = pretraining_steps(section)
+    steps = section.steps
     # Cosine falls from the first step towards an end it must know, so a shorter training shares none of its rates.
     if section.branch_at and section.schedule != "wsd":
         raise ConfigError(

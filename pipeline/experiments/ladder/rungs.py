@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from gpt.lecture import RUNGS, Sizes
 from pipeline.config.loading import load_section
-from pipeline.config.quantities import Count, Real
-from pipeline.config.section import Section, not_fingerprinted
+from pipeline.config.quantities import LearningRate, ModelSize, PositiveCount, PositiveReal, Seed
+from pipeline.config.section import Section, not_fingerprinted, refuse_repeated
 from pipeline.errors import ConfigError
 
 REQUIRED: Any = ...  # pydantic's mark of a field without a default
@@ -24,16 +24,16 @@ class Rung(Section):
     """
 
     name: str  # of `gpt.lecture.RUNGS`
-    published_nats_per_char: Real = not_fingerprinted(REQUIRED)  # by the lecture's script, at its last step
-    context: Count = 8
-    width: Count = 32
-    heads: Count = 4
-    layers: Count = 3
-    batch_samples: Count = 32
-    learning_rate: Real = 1e-3
-    steps: Count = 5000
+    published_nats_per_char: PositiveReal = not_fingerprinted(REQUIRED)  # by the lecture's script, at its last step
+    context: ModelSize = 8
+    width: ModelSize = 32
+    heads: ModelSize = 4
+    layers: ModelSize = 3
+    batch_samples: PositiveCount = 32
+    learning_rate: LearningRate = 1e-3
+    steps: PositiveCount = 5000
     # Not part of the identity: each seed has a file of its own, so another seed leaves the finished ones in place.
-    seeds: tuple[Count, ...] = Field(default=(1, 2, 3), min_length=1, json_schema_extra={"identity": False})
+    seeds: tuple[Seed, ...] = Field(default=(1, 2, 3), min_length=1, json_schema_extra={"identity": False})
 
     @field_validator("name")
     @classmethod
@@ -43,9 +43,10 @@ class Rung(Section):
         return name
 
     @model_validator(mode="after")
-    def _whole_heads(self) -> Rung:
+    def _fitting_together(self) -> Rung:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be divided into {self.heads} heads")
+        refuse_repeated("seeds", self.seeds)
         return self
 
     def sizes(self, vocab_size: int) -> Sizes:

@@ -50,13 +50,16 @@ def test_wrong_value_names_line_key_and_value(tmp_path):
         ("a:\n\t- b", "run.yaml:2"),
         ("name: x\nname: y\n", "appears twice"),
         ("a: &x [1]\nb: *x\n", "aliases"),
-        ("a: !!python/object/apply:os.system [touch /tmp/never]\n", "could not determine a constructor"),
+        (
+            "a: !!python/object/apply:os.system [touch /tmp/never]\n",
+            "the tag !!python/object/apply:os.system is not allowed",
+        ),
         ("[1, 2]", "holds no keys"),
         ("pretrain: {tokens: nan}", "pretrain.tokens"),
         ("pretrain: {tokens: -5}", "pretrain.tokens"),
         ("target: {name: tiny-shakespeare, path: x}", "exactly one of"),
         ("corpus: {sources: [{path: a, hub: b}]}", "exactly one of"),
-        ("corpus: {sources: [{path: a}, {path: a}]}", "appears twice"),
+        ("corpus: {sources: [{name: x, path: a}, {name: x, path: b}]}", "appears twice"),
         ("model: {width: 130, heads: 4}", "run.yaml:1: model: width 130 cannot be divided into heads 4."),
     ],
 )
@@ -73,9 +76,51 @@ def test_settings_lie_over_the_file(tmp_path):
     assert (config.pretrain.tokens, config.model.layers) == (2_000_000, 2)
 
 
-@pytest.mark.parametrize("setting", ["pretrain.tokens", "=3", "name.x=3", "pretrain..x=1"])
+@pytest.mark.parametrize(
+    "setting",
+    ["pretrain.tokens", "=3", "name.x=3", "pretrain..x=1", "a." * 20_000 + "a=1", "deepspeed." + "a." * 20_000 + "a=1",
+     "report.prompt=\udce9", "name=x\0"],
+    ids=lambda setting: setting[:20],
+)  # fmt: skip
 def test_malformed_settings_are_refused(tmp_path, setting):
     assert "--set" in refusal(tmp_path, "name: x", [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (
+            "pretrain.tokens=" + "[" * 20_000,
+            "pretrain.tokens: '[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[... is not a count",
+        ),
+        ("pretrain.tokens=12abc", "pretrain.tokens: '12abc' is not a count such as 500, 64k, 30M or 1e9."),
+        ("pretrain.tokens=true", "pretrain.tokens: True is not a count"),
+        ("pretrain.tokens=[1]", "pretrain.tokens: [1] is not a count"),
+        ("pretrain.tokens=" + "9" * 5000, "is not between 1 and 1,000,000,000,000,000."),
+        ("scratch.learning_rates=1e-3", "scratch.learning_rates: 0.001 is not a list."),
+        ("scratch.learning_rates=[.nan]", "scratch.learning_rates.0: nan is not a number"),
+        ("launch=3", "launch: 3 is not a section of keys."),
+        ("deepspeed=3", "deepspeed: 3 is not a section of keys."),
+        ("deepspeed={a: .inf}", "deepspeed: holds a value that JSON cannot hold"),
+        ("report.prompt=3", "report.prompt: 3 is not text; put it in quotes."),
+        ("model.bias=maybe", "model.bias: 'maybe' is neither true nor false."),
+        ("pretrain.zero=4", "pretrain.zero: Input should be 0, 1, 2 or 3."),
+        ("pretrain.zero=1.5", "pretrain.zero: Input should be 0, 1, 2 or 3."),
+        ("k" * 100_000 + "=1", "unknown key kkkk"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_values_of_the_wrong_kind_are_refused_in_plain_words(tmp_path, setting, expected):
+    message = refusal(tmp_path, "name: x", [setting])
+    assert expected in message
+    assert len(message) < 500
+
+
+def test_a_setting_mends_what_the_refusal_names(tmp_path):
+    path = written(tmp_path, "launch:\n  timeout_seconds: 0\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml:2: launch\.timeout_seconds: 0 is not between 1 and 1,000,000\."):
+        load_config(path)
+    assert load_config(path, ["launch.timeout_seconds=1"]).launch.timeout_seconds == 1
 
 
 def test_a_missing_file_names_those_that_exist(tmp_path):

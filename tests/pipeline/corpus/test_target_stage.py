@@ -130,7 +130,7 @@ def test_unusable_text_is_refused_with_numbers(data: bytes, refusal: str, tmp_pa
 def test_empty_split_is_refused(tmp_path: Path, run_target: Run) -> None:
     (tmp_path / "my.txt").write_text(TEXT)
     with pytest.raises(DataError, match="selection 0"):
-        run_target(TargetSection(path=str(tmp_path / "my.txt"), selection=0))
+        run_target(TargetSection(path=str(tmp_path / "my.txt"), selection=1e-6))
 
 
 def test_missing_path_is_refused(tmp_path: Path, run_target: Run) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from pipeline.config.text_sections import TokenizerSection
+from pipeline.config.text_sections import MIN_BPE_VOCABULARY, TokenizerSection
 from pipeline.corpus.parts import PartWriter, document_line
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 from pipeline.graph.stage_counts import CorpusCounts
 from pipeline.graph.work import Artifact, Work
 from pipeline.tokens import tokenizer_stage
@@ -113,9 +113,9 @@ def test_stretches_are_whole_lines_and_lose_nothing() -> None:
     assert max(map(len, cut)) <= 2 * tokenizer_stage.STRETCH_CHARACTERS
 
 
-def test_vocabulary_without_room_for_every_byte_is_refused(target: Artifact, work_of: MakeWork) -> None:
-    with pytest.raises(ConfigError, match="vocab_size is 256"):
-        tokenizer_stage.make_tokenizer(work_of("tokenizer", target, section=TokenizerSection(vocab_size=256)))
+def test_the_smallest_vocabulary_holds_every_byte_and_end_of_text(target: Artifact, work_of: MakeWork) -> None:
+    work = work_of("tokenizer", target, section=TokenizerSection(vocab_size=MIN_BPE_VOCABULARY))
+    assert tokenizer_stage.make_tokenizer(work).vocab_size == MIN_BPE_VOCABULARY == 257
 
 
 def test_damaged_input_is_refused(target: Artifact, work_of: MakeWork) -> None:

@@ -19,7 +19,6 @@ def config(**changes: Any) -> Config:
     ("changes", "refusal"),
     [
         ({"scratch": {"batch_tokens": 1000}}, r"scratch\.batch_tokens is 1,000, not a multiple of 512"),
-        ({"pretrain": {"tokens": 100}}, r"pretrain\.tokens is 100, less than one batch of 8,192"),
         ({"pretrain": {"optimizer": "muon"}}, r"pretrain\.optimizer muon needs whole matrices; zero 1"),
         (
             {"scratch": {"optimizer": "muon", "zero": 0, "dtype": "bf16"}},
