@@ -15,6 +15,8 @@ A message says what and where, the remedy says what to do; together they are the
 
 from __future__ import annotations
 
+from pipeline.addresses import without_secrets_in
+
 
 class FolioError(Exception):
     """A refusal with a remedy; the program prints it as one line and leaves with `exit_code`."""
@@ -22,9 +24,9 @@ class FolioError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        # Messages of other libraries, quoted in ours, repeat the addresses that they were given, tokens included.
+        self.message, self.remedy = without_secrets_in(message), without_secrets_in(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         # Messages of other libraries, quoted in ours, may have line breaks; the operator is promised one line.
