@@ -77,13 +77,15 @@ def plan(
     from pipeline.graph import plan as planning
     from pipeline.graph.runner import Selection, unfinished
     from pipeline.graph.store import Store
+    from pipeline.inputs.outside import look_outside
     from pipeline.training.preflight import refuse_impossible
 
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
+    outside = look_outside(checked)
     num = num_ranks(checked.launch)
     # As `run` would refuse it: a plan for what cannot be done would be a promise.
-    refuse_impossible(checked, unfinished(checked, store, Selection()), num)
-    run_plan = planning.plan(checked, store, num)
+    refuse_impossible(checked, unfinished(checked, store, Selection(), outside), num)
+    run_plan = planning.plan(checked, store, num, outside)
     typer.echo(json.dumps(run_plan.as_json(), indent=1) if as_json else run_plan.as_text())
 
 
@@ -171,16 +173,25 @@ def _ranks_of_launcher(launch: LaunchSection) -> AbstractContextManager[RankPool
 
 def _run_if_possible(config: Config, store: Store, selection: Selection, ranks: RankPool | None) -> dict[str, Artifact]:
     """Run the selected stages, after what their settings alone rule out was refused."""
-    from pipeline.graph.runner import run_nodes, unfinished
+    from pipeline.graph.runner import Selection, run_nodes, unfinished
+    from pipeline.graph.stage_counts import ShardsCounts
+    from pipeline.inputs.outside import look_outside
 
-    ahead = unfinished(config, store, selection)
+    outside = look_outside(config)
+    outside.refuse_unknown()
+    ahead = unfinished(config, store, selection, outside)
     # Before the first stage, not before training: hours of building a corpus may lie in between.
     if any(stage.trains for stage in ahead):
         from pipeline.distributed.launch import num_ranks
         from pipeline.training.preflight import refuse_impossible
 
-        refuse_impossible(config, ahead, num_ranks(config.launch))
-    return run_nodes(config, store, selection, ranks)
+        num = num_ranks(config.launch)
+        refuse_impossible(config, ahead, num)
+        # Once more when the text has been counted: hours of pretraining may lie before the arm that cannot be trained.
+        text = run_nodes(config, store, Selection(selection.first, "shards"), ranks, outside)
+        if "shards" in text:
+            refuse_impossible(config, ahead, num, text["shards"].counts_as(ShardsCounts))
+    return run_nodes(config, store, selection, ranks, outside)
 
 
 def _result(folder: Path, stage: str) -> str:

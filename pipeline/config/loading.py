@@ -35,9 +35,11 @@ KINDS = {
 def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
     """The checked config of a YAML file with `settings` ("pretrain.tokens=1M") laid over it.
 
+    Relative paths of data start at the file's folder, also those that a setting gives.
+
     Raises ConfigError naming file, line and key for anything that is not understood.
     """
-    return load_section(path, Config, settings)
+    return load_section(path, Config, settings).based_in(path.parent)
 
 
 def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> Kind:
@@ -77,7 +79,7 @@ def with_changes(config: Config, changes: Mapping[str, Any], where: str) -> Conf
     values = config.model_dump()
     for key, value in changes.items():
         _lay_over(values, key, value, where)
-    return _checked(Config, values, where)
+    return _checked(Config, values, where).based_in(config.folder)
 
 
 def _checked(kind: type[Kind], values: dict[str, Any], where: str, node: Any = None) -> Kind:

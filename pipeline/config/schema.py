@@ -8,9 +8,10 @@ artifact.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pipeline.config.quantities import Count, NonNegativeReal, Port, PositiveCount, Processes, Resamples, Seconds, Seed
 from pipeline.config.section import Section, refuse_repeated
@@ -93,6 +94,20 @@ class Config(Section):
     ablation: AblationSection = AblationSection()
     launch: LaunchSection = LaunchSection()
     deepspeed: dict[str, Any] = Field(default={})
+
+    # Where relative paths of data start: the folder of the file. Not a key, and no part of any fingerprint.
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths of data start at."""
+        return self._folder
+
+    def based_in(self, folder: Path) -> Config:
+        """The same config, whose relative paths start at `folder`."""
+        based = self.model_copy()
+        based._folder = folder
+        return based
 
     @field_validator("deepspeed")
     @classmethod

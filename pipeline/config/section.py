@@ -1,7 +1,8 @@
 """The kind of which every part of the config is, and how a field says what it means for fingerprints.
 
 A field marked `not_fingerprinted` may differ without making an artifact stale: it changes how often things are saved
-or shown, never what is computed.
+or shown, never what is computed. One marked `address` says where a text is; the text itself is fingerprinted, by what
+it holds (`inputs/`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 def not_fingerprinted(default: Any) -> Any:
     """A field that is left out of fingerprints: another value gives the same artifact."""
     return Field(default=default, json_schema_extra={"identity": False})
+
+
+def address(default: Any = None) -> Any:
+    """A field that says where a text is found: manifests note it as it was written, fingerprints leave it out."""
+    return Field(default=default, json_schema_extra={"identity": "address"})
 
 
 def added_later(default: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from pipeline.config.encoding import Encoding
 from pipeline.config.quantities import (
     Bytes,
     Count,
@@ -14,9 +15,11 @@ from pipeline.config.quantities import (
     PositiveReal,
     ProperShare,
     Seed,
+    Share,
     ShareBelowOne,
 )
-from pipeline.config.section import Section, not_fingerprinted
+from pipeline.config.section import Section, added_later, address, not_fingerprinted
+from pipeline.config.source_names import distinct, name_of_source
 
 MIN_BPE_VOCABULARY = 257  # every byte, and end-of-text
 
@@ -25,20 +28,25 @@ class TargetSection(Section):
     """The text whose validation loss is reported. Its origin is exactly one of `name`, `path` or `hub`."""
 
     name: Literal["tiny-shakespeare"] | None = None
-    path: str | None = None
-    hub: str | None = None
+    path: str | None = address()
+    hub: str | None = address()
     subset: str | None = None
     split: str = "train"
-    revision: str = "main"
+    revision: str = address("main")
     field: str = "text"
+    # Of text that has no byte-order mark and is not valid UTF-8, such as cp1252. docs/decisions/encodings.md
+    encoding: Encoding = added_later(None)
     validation: ProperShare = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
     selection: ProperShare = 0.05  # of the characters, just before that split: chooses learning rate and best step
-    fallback: bool = False  # for the demo: use text that every installation has when the target cannot be found
+    # For the demo: use text that every installation has when the target cannot be found.
+    fallback: bool = not_fingerprinted(False)
 
     @model_validator(mode="after")
     def _one_origin(self) -> TargetSection:
         if sum(origin is not None for origin in (self.name, self.path, self.hub)) != 1:
             raise ValueError("give exactly one of name, path or hub")
+        if self.encoding and self.hub is not None:
+            raise ValueError("encoding is for a file; the rows of a hub dataset are text already")
         return self
 
     @model_validator(mode="after")
@@ -52,13 +60,15 @@ class SourceSection(Section):
     """A source of corpus text: exactly one of `path` (file or glob), `url` (https, one file) or `hub` (dataset id)."""
 
     name: str = ""
-    path: str | None = None
-    url: str | None = None
-    hub: str | None = None
+    path: str | None = address()
+    url: str | None = address()
+    hub: str | None = address()
     subset: str | None = None
     split: str = "train"
-    revision: str = "main"
+    revision: str = address("main")
     field: str = "text"
+    # Of text that has no byte-order mark and is not valid UTF-8, such as cp1252. docs/decisions/encodings.md
+    encoding: Encoding = added_later(None)
     license: str = "unknown"
     max_bytes: Bytes | None = None  # of kept text, UTF-8
     # How often the source's samples appear in one epoch of pretraining; 0.5 shows half of them. It changes no text, so
@@ -68,14 +78,15 @@ class SourceSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _named_after_origin(cls, values: Any) -> Any:
-        origin = next((values[key] for key in ("path", "url", "hub") if values.get(key)), "")
-        return {"name": origin, **values} if isinstance(values, dict) else values
+        return {"name": name_of_source(values), **values} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _one_origin(self) -> SourceSection:
         origins = [origin for origin in (self.path, self.url, self.hub) if origin is not None]
         if len(origins) != 1:
             raise ValueError("give exactly one of path, url or hub")
+        if self.encoding and self.hub is not None:
+            raise ValueError("encoding is for files; the rows of a hub dataset are text already")
         return self
 
 
@@ -90,8 +101,27 @@ class CorpusSection(Section):
     min_characters: Count = 200  # shorter documents are dropped, and counted
     # Of kept text over all sources. They share it evenly; what a small source leaves unused goes to the others.
     max_bytes: Bytes | None = None
+    # The share of a source's documents or files that may be lost (damaged, unreadable, not text) before it is refused.
+    max_lost: Share = not_fingerprinted(0.05)
     seed: Seed = 0
-    fallback: bool = False  # for the demo: use docstrings of the installed packages when a source cannot be found
+    # For the demo: use docstrings of the installed packages when a source cannot be found.
+    fallback: bool = not_fingerprinted(False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _distinct_default_names(cls, values: Any) -> Any:
+        sources = values.get("sources") if isinstance(values, dict) else None
+        if not isinstance(sources, list | tuple):
+            return values
+        # Two patterns may end alike. Names that somebody wrote are left as they are, and refused if they repeat.
+        unnamed = [source for source in sources if isinstance(source, dict) and not source.get("name")]
+        written = [source["name"] for source in sources if isinstance(source, dict) and source.get("name")]
+        names = iter(distinct(map(name_of_source, unnamed), written))
+        named = [
+            {**source, "name": next(names)} if isinstance(source, dict) and not source.get("name") else source
+            for source in sources
+        ]
+        return {**values, "sources": named}
 
     @model_validator(mode="after")
     def _distinct_names(self) -> CorpusSection:

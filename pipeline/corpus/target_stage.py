@@ -4,31 +4,35 @@
     selection.txt    chooses learning rate and best step              just before the validation split
     validation.txt   is scored once, by the report                    the last `validation` share of the characters
 
-The splits are consecutive and cut by character count, newlines untouched: Tiny Shakespeare's validation split begins at
-character 1,003,854, where the lecture and nanoGPT cut it.
+The splits are consecutive and cut by character count, after the text was normalised as the corpus is (`text_encoding`):
+without a byte-order mark, newlines as \\n, no control characters. That changes nothing of Tiny Shakespeare, whose
+validation split begins at character 1,003,854, where the lecture and nanoGPT cut it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.text_sections import TargetSection
-from pipeline.corpus.http_file import HttpFile
+from pipeline.corpus.fields import value_at
 from pipeline.corpus.installed_text import language_reference
 from pipeline.corpus.splits import target_file
+from pipeline.corpus.text_encoding import Undecodable, decoded_file, normalised
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.graph.stage_counts import TargetCounts
 from pipeline.graph.work import Work
+from pipeline.inputs import named_target
+from pipeline.inputs.file_memory import cache_folder
+from pipeline.inputs.http_file import HttpFile
+from pipeline.inputs.local_files import LocalFile
+from pipeline.inputs.named_target import RELATIVE_PATH, local_copy
+from pipeline.inputs.outside import INSTALLED_TEXT, OutsideText, find_target
 from pipeline.runtime.files import write_bytes
 from pipeline.runtime.progress import Progress
 
-URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-# Of that file. Its losses are compared with published ones, so another text under this name would be worse than none.
-SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-RELATIVE_PATH = Path("tinyshakespeare") / "input.txt"
 MIN_CHARACTERS = 1_000
 
 
@@ -48,8 +52,8 @@ def make_target(work: Work) -> TargetCounts:
     no server answers.
     """
     section: TargetSection = work.slice["target"]
-    target = _target(section, work.progress)
-    text = _decoded(target)
+    target = _target(section, work.outside.get("target") or find_target(section), work.progress)
+    text = _decoded(target, section)
     splits = cut(text, selection=section.selection, validation=section.validation)
     _check_length(target, text, splits)
     for split, content in splits.items():
@@ -60,7 +64,7 @@ def make_target(work: Work) -> TargetCounts:
         origin=target.origin,
         sha256=hashlib.sha256(target.data).hexdigest(),
         characters=len(text),
-        bytes=len(target.data),
+        bytes=len(text.encode()),
         train_characters=len(splits["train"]),
         train_bytes=len(splits["train"].encode()),
         selection_characters=len(splits["selection"]),
@@ -82,43 +86,44 @@ def cut(text: str, *, selection: float, validation: float) -> dict[str, str]:
     }
 
 
-def _target(section: TargetSection, progress: Progress) -> TargetText:
+def _target(section: TargetSection, text: OutsideText, progress: Progress) -> TargetText:
+    if text.kind == "installed":
+        progress.say(f"TARGET NOT FOUND: {text.note}")
+        progress.say(
+            "Using Python's own language reference instead (pydoc_data.topics): a demonstration, not a result."
+        )
+        return TargetText(language_reference().encode(), "python-language-reference", INSTALLED_TEXT)
+    if text.kind == "hub":
+        return TargetText(_read_hub(section, text), text.address, "hub")
+    return TargetText(_read_file(text.files[0]), text.shown, "path") if text.files else _tiny_shakespeare()
+
+
+def _read_file(file: LocalFile) -> bytes:
     try:
-        return _configured(section)
-    # Not DataError: a damaged target stops the run even with a fallback, because it was meant to be used.
-    except (ConfigError, EnvironmentFault) as error:
-        if not section.fallback:
-            raise
-        progress.say(f"TARGET NOT FOUND: {error.message}")
-    data = language_reference().encode()
-    progress.say("Using Python's own language reference instead (pydoc_data.topics): a demonstration, not a result.")
-    return TargetText(data, "python-language-reference", "installed text")
-
-
-def _configured(section: TargetSection) -> TargetText:
-    if section.path is not None:
-        return TargetText(_read_path(Path(section.path)), Path(section.path).name, "path")
-    if section.hub is not None:
-        return TargetText(_read_hub(section), section.hub, "hub")
-    return _tiny_shakespeare()
+        data = Path(file.path).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"target.path: {file.path} cannot be read: {error.strerror}.", remedy="Make it readable."
+        ) from None
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise DataError(f"{file.path} changed while it was read.", remedy="Run again once it is at rest.")
+    return data
 
 
 def _tiny_shakespeare() -> TargetText:
-    folders = {"FOLIO_DATA": os.environ.get("FOLIO_DATA"), "cache": str(_cache_folder())}
-    for origin, folder in folders.items():
-        path = Path(folder or "") / RELATIVE_PATH
-        if folder and path.is_file():
-            return TargetText(_checked(path.read_bytes(), str(path)), "tiny-shakespeare", origin)
-    data = _checked(_download(), URL)
-    _keep(_cache_folder() / RELATIVE_PATH, data)
+    copy = local_copy()
+    if copy is not None:
+        return TargetText(_checked(copy.path.read_bytes(), str(copy.path)), "tiny-shakespeare", copy.origin)
+    data = _checked(_download(), named_target.URL)
+    _keep(data)
     return TargetText(data, "tiny-shakespeare", "network")
 
 
 def _checked(data: bytes, place: str) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
-    if digest != SHA256:
+    if digest != named_target.SHA256:
         raise DataError(
-            f"{place} has sha256 {digest}, Tiny Shakespeare has {SHA256}.",
+            f"{place} has sha256 {digest}, Tiny Shakespeare has {named_target.SHA256}.",
             remedy="Delete that file to have it fetched again, or give the text as target.path.",
         )
     return data
@@ -126,61 +131,50 @@ def _checked(data: bytes, place: str) -> bytes:
 
 def _download() -> bytes:
     try:
-        # Little patience: without a network the demo should fall back in seconds, and this file is one megabyte.
-        with HttpFile(URL, attempts=2, timeout_seconds=3.0) as file:
+        # Little patience: this file is one megabyte.
+        with HttpFile(named_target.URL, attempts=2, timeout_seconds=3.0) as file:
             return file.read()
     except (EnvironmentFault, ConfigError) as error:
+        place = f", not in {cache_folder()}," if cache_folder() else ""
         raise EnvironmentFault(
-            f"Tiny Shakespeare is not in FOLIO_DATA, not in {_cache_folder()}, and was not downloaded: {error.message}",
+            f"Tiny Shakespeare is not in FOLIO_DATA{place} and was not downloaded: {error.message}",
             remedy=f"Set FOLIO_DATA to a folder with {RELATIVE_PATH}, give a text as target.path, or connect.",
         ) from None
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _keep(data: bytes) -> None:
     """Leave a copy in the cache, if it can be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, data)
-    except OSError:
-        return  # the text is in memory: a read-only or full cache is not a reason to stop
+    cache = cache_folder()
+    # The text is in memory: a read-only or full cache is not a reason to stop.
+    with suppress(OSError):
+        if cache is not None:
+            (cache / RELATIVE_PATH).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(cache / RELATIVE_PATH, data)
 
 
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "folio"
-
-
-def _read_path(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"target.path {path} cannot be read: {error.strerror}.", remedy="Give the path of a UTF-8 text file."
-        ) from None
-
-
-def _read_hub(section: TargetSection) -> bytes:
+def _read_hub(section: TargetSection, text: OutsideText) -> bytes:
     """The texts of a hub dataset's rows, joined by newlines."""
     from pipeline.corpus.hub import HubDataset  # loads `datasets`: seconds that a local target does not pay
 
-    assert section.hub is not None, "called for a hub target"
-    dataset = HubDataset.resolve(section.hub, section.subset, section.split, section.revision)
-    rows = [row[section.field] for row in dataset.rows((section.field,))]
+    dataset = HubDataset.resolve(text.address, section.subset, section.split, text.identity["commit"])
+    rows = [value_at(row, section.field) for row in dataset.rows((section.field,))]
     texts = [text for text in rows if isinstance(text, str)]
     if len(texts) < len(rows):
         raise ConfigError(
-            f"target.hub {section.hub}: not every row has text in the field {section.field!r}.",
+            f"target.hub {dataset.name}: not every row has text in the field {section.field!r}.",
             remedy="Set target.field to the column that holds the text.",
         )
     return "\n".join(texts).encode()
 
 
-def _decoded(target: TargetText) -> str:
+def _decoded(target: TargetText, section: TargetSection) -> str:
     try:
-        return target.data.decode("utf-8")
-    except UnicodeDecodeError as error:
+        return normalised(decoded_file(target.data, section.encoding)).decode()
+    except Undecodable as error:
+        cure = f"Set target.encoding: {error.guesses[0]}" if error.guesses else "Set target.encoding to what it is in"
         raise DataError(
-            f"The target {target.name} is not UTF-8: byte {error.start:,} is 0x{target.data[error.start]:02x}.",
-            remedy="Convert it, for example with iconv -t UTF-8.",
+            f"The target {target.name} is not {section.encoding or 'UTF-8'}: {error.detail}.",
+            remedy=f"{cure}, or convert it to UTF-8.",
         ) from None
 
 

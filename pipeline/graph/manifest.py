@@ -13,6 +13,7 @@ from pipeline.errors import DataError
 from pipeline.runtime.files import sha256_of, write_text
 
 MANIFEST = "manifest.json"
+OUTSIDE = "outside.json"  # name -> record of an outside text: beside the manifest, since it may name thousands of files
 FORMAT = 1
 
 
@@ -43,6 +44,9 @@ class Manifest(BaseModel):
     finished: str
     versions: dict[str, str]
     git_commit: str
+    # Name -> digest of each text that was read from outside the store; OUTSIDE has what it was. None in artifacts made
+    # before texts were identified by content.
+    outside: dict[str, str] | None = None
 
 
 def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,20 @@ from pipeline.config.schema import Config
 from pipeline.config.training_sections import ArmSection, TrainingSection
 from pipeline.graph import forecast
 from pipeline.graph.fingerprints import fingerprints, identity
+from pipeline.graph.manifest import OUTSIDE
 from pipeline.graph.stage_counts import TokenizerCounts
 from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.graph.work import Artifact
+from pipeline.inputs.outside import Outside, look_outside
+from pipeline.inputs.outside_changes import changes
 from pipeline.runtime.files import existing_parent
 from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.runtime.precision import default_device, has_bf16_units
+
+OLDER_KIND = "an artifact of an older kind"  # a reason that its note explains, once
+TEXT_UNKNOWN = "its text is unknown"
+ADDRESS_KEYS = ("path", "url", "hub", "revision")
 
 # Of the stages that read text, on two cores; docs/results/bench.md has the measurements.
 TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}
@@ -72,16 +81,19 @@ class RunPlan:
         return "\n".join([*lines, _total(ahead), *self.notes, *verdict])
 
 
-def plan(config: Config, store: Store, ranks: int = 1) -> RunPlan:
+def plan(config: Config, store: Store, ranks: int = 1, outside: Outside | None = None) -> RunPlan:
     """What `folio run` would do now on this many ranks.
 
+    `outside` saves a second look at the texts to a caller that had one.
     Raises ConfigError if a variant of the report is not understood, DataError for a damaged manifest.
     """
-    digests = fingerprints(config)
+    outside = outside or look_outside(config)
+    digests = fingerprints(config, outside)
     shape = _shape(config, store, digests["tokenizer"])
-    stages = tuple(_stage_plan(node, store, digests, ranks) for node in nodes_of(config))
+    stages = tuple(_stage_plan(node, store, digests, ranks, outside) for node in nodes_of(config))
     obstacles = _obstacles(stages, ranks, store.root)
-    return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, _notes(config, stages))
+    notes = (*_notes(config, stages), *_notes_on_texts(outside, stages))
+    return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, notes)
 
 
 def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape:
@@ -101,14 +113,14 @@ def _flops_per_second(section: TrainingSection, shape: GPTShape, ranks: int) -> 
     return unit * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
-def _stage_plan(node: Node, store: Store, digests: Mapping[str, str], ranks: int) -> StagePlan:
+def _stage_plan(node: Node, store: Store, digests: Mapping[str, str], ranks: int, outside: Outside) -> StagePlan:
     stage, config = node.stage, node.config
     folder = str(store.folder(stage.name, digests[node.name]))
     artifact = store.finished(stage.name, digests[node.name])
     if artifact is not None:
         size = sum(entry.bytes for entry in artifact.manifest.files)
         return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
-    reason = _why(node, store, digests)
+    reason = _why(node, store, digests, outside)
     state = "stale" if reason else "will run"
     shape = _shape(config, store, _tokenizer_fingerprint(node, digests))
     # Imported weights stand in for pretraining: no rank trains, but a model is written.
@@ -144,15 +156,51 @@ def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
     return read / TEXT_BYTES_PER_SECOND[stage], int(disk[stage])
 
 
-def _why(node: Node, store: Store, digests: Mapping[str, str]) -> str:
+def _why(node: Node, store: Store, digests: Mapping[str, str], outside: Outside) -> str:
     """What changed since the newest artifact of this stage under this run's name; empty if there is none."""
     newest = store.newest(node.stage.name, node.config.name)
     if newest is None:
         return ""
-    changes = differences(newest.config, identity(node.stage.slice(node.config)))
-    inputs = [name for name, other in node.reads.items() if newest.inputs.get(name) != digests[other.name]]
-    changes += [f"{name} changes" for name in inputs]
-    return ", ".join(changes) or "its format changed"
+    manifest = newest.manifest
+    reads_texts = node.stage.outside and manifest.outside is not None
+    what = [] if node.stage.outside in outside.faults or not reads_texts else _text_changes(node, newest, outside)
+    what += differences(_without_addresses(manifest.config), identity(node.stage.slice(node.config)))
+    inputs = [name for name, other in node.reads.items() if manifest.inputs.get(name) != digests[other.name]]
+    what += [f"{name} changes" for name in inputs]
+    if node.stage.outside and manifest.outside is None:
+        return OLDER_KIND
+    return ", ".join(what) or ("its format changed" if node.stage.outside not in outside.faults else TEXT_UNKNOWN)
+
+
+def _text_changes(node: Node, newest: Artifact, outside: Outside) -> list[str]:
+    """What became of the outside texts of a stage since an artifact was made from them."""
+    texts = outside.texts[node.stage.outside]
+    if newest.manifest.outside == {name: text.digest for name, text in texts.items()}:
+        return []
+    try:
+        old = json.loads((newest.folder / OUTSIDE).read_bytes())
+        return changes(old, {name: text.record() for name, text in texts.items()})
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: `folio verify` says so
+        return ["its text changed"]
+
+
+def _without_addresses(written: Any) -> Any:
+    """The noted config of a stage without where its texts were found, which makes nothing stale."""
+    if isinstance(written, dict):
+        return {key: _without_addresses(value) for key, value in written.items() if key not in ADDRESS_KEYS}
+    return [_without_addresses(value) for value in written] if isinstance(written, list) else written
+
+
+def _notes_on_texts(outside: Outside, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
+    """Why a text is unknown, what was taken on trust of a silent server, and what an older artifact means."""
+    notes = [f"{key}: {fault}" for key, fault in outside.faults.items()]
+    notes += outside.notes
+    if any(stage.reason == OLDER_KIND for stage in stages):
+        notes.append(
+            "Artifacts of this run were made before texts were identified by content: nothing says which text is in "
+            "them, so their stages run again."
+        )
+    return tuple(notes)
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

@@ -6,6 +6,7 @@ is simply called again and continues or starts over. Nothing is ever renamed und
 
 from __future__ import annotations
 
+import json
 import os
 import pkgutil
 import time
@@ -13,21 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from types import MappingProxyType
 
 from pipeline.config.schema import Config
 from pipeline.errors import DataError
 from pipeline.graph.fingerprints import fingerprints, identity
 from pipeline.graph.lock import LOCK, exclusive
-from pipeline.graph.manifest import Manifest, file_entries, write_manifest
+from pipeline.graph.manifest import OUTSIDE, Manifest, file_entries, write_manifest
 from pipeline.graph.stage_counts import StageCounts
 from pipeline.graph.stages import NAMES, Node, Stage, nodes_of
 from pipeline.graph.store import Store
 from pipeline.graph.variants import Variant
 from pipeline.graph.work import Artifact, RankPool, Work
-from pipeline.runtime.files import environment_faults
+from pipeline.inputs.outside import Outside, Texts, look_outside
+from pipeline.runtime.files import environment_faults, write_text
 from pipeline.runtime.formatting import readable_bytes, readable_seconds
 from pipeline.runtime.memory import peak_memory_bytes
 from pipeline.runtime.progress import Progress
@@ -50,41 +50,56 @@ class Selection:
 
 
 def run_nodes(
-    config: Config, store: Store, selection: Selection = Selection(), ranks: RankPool | None = None
+    config: Config,
+    store: Store,
+    selection: Selection = Selection(),
+    ranks: RankPool | None = None,
+    outside: Outside | None = None,
 ) -> dict[str, Artifact]:
     """Do everything unfinished in the selection. Returns the finished artifacts of the run so far, by node name.
 
-    Training stages run on `ranks` if somebody else started them, else on ranks that they start themselves.
+    Training stages run on `ranks` if somebody else started them, else on ranks that they start themselves. `outside`
+    saves a second look at the texts to a caller that had one.
     Raises a FolioError; whatever was finished before stays finished.
     """
-    digests = fingerprints(config)
+    outside = outside or look_outside(config)
+    outside.refuse_unknown()
+    digests = fingerprints(config, outside)
     artifacts: dict[str, Artifact] = {}
     # Looked up one by one, not all at once: a stage may take hours, and another run may finish a later one meanwhile.
     for node in nodes_of(config):
         artifact = store.finished(node.stage.name, digests[node.name])
         if artifact is None and node in selection:
-            artifact = finish_node(node, digests[node.name], store, artifacts, ranks)
+            texts = outside.texts.get(node.stage.outside, {})
+            artifact = finish_node(node, digests[node.name], store, artifacts, ranks, texts)
         if artifact is not None:
             artifacts[node.name] = artifact
     return artifacts
 
 
 def finished(config: Config, store: Store) -> dict[str, Artifact]:
-    """What is finished of a run, by node name."""
+    """What is finished of a run, by node name. Raises why an outside text is unknown, if one is."""
     digests = fingerprints(config)
     artifacts = {node.name: store.finished(node.stage.name, digests[node.name]) for node in nodes_of(config)}
     return {name: artifact for name, artifact in artifacts.items() if artifact is not None}
 
 
-def unfinished(config: Config, store: Store, selection: Selection = Selection()) -> list[Stage]:
-    """The stages of the selection that `run_nodes` would do."""
-    digests = fingerprints(config)
+def unfinished(
+    config: Config, store: Store, selection: Selection = Selection(), outside: Outside | None = None
+) -> list[Stage]:
+    """The stages of the selection that `run_nodes` would do, if it finds the texts that are unknown now."""
+    digests = fingerprints(config, outside or look_outside(config))
     ahead = [node for node in nodes_of(config) if node in selection]
     return [node.stage for node in ahead if not store.finished(node.stage.name, digests[node.name])]
 
 
 def finish_node(
-    node: Node, fingerprint: str, store: Store, artifacts: Mapping[str, Artifact], ranks: RankPool | None = None
+    node: Node,
+    fingerprint: str,
+    store: Store,
+    artifacts: Mapping[str, Artifact],
+    ranks: RankPool | None = None,
+    texts: Texts = MappingProxyType({}),
 ) -> Artifact:
     """Do one stage and write its manifest. Raises DataError if one of its inputs is not finished."""
     refuse_unfinished(node, artifacts)
@@ -93,7 +108,7 @@ def finish_node(
         already = store.finished(node.stage.name, fingerprint)  # another process may have finished it while we waited
         if already is not None:
             return already
-        manifest = _do_stage(node, fingerprint, work_of(node, artifacts, folder, ranks))
+        manifest = _do_stage(node, fingerprint, work_of(node, artifacts, folder, ranks, texts))
     return Artifact(node.stage.name, folder, manifest)
 
 
@@ -110,8 +125,14 @@ def refuse_unfinished(node: Node, artifacts: Mapping[str, Artifact]) -> None:
     )
 
 
-def work_of(node: Node, artifacts: Mapping[str, Artifact], folder: Path, ranks: RankPool | None = None) -> Work:
-    """What the node's stage is given. `artifacts` holds, by node name, those that it reads."""
+def work_of(
+    node: Node,
+    artifacts: Mapping[str, Artifact],
+    folder: Path,
+    ranks: RankPool | None = None,
+    texts: Texts = MappingProxyType({}),
+) -> Work:
+    """What the node's stage is given. `artifacts` holds, by node name, those it reads; `texts` are from outside."""
     variants: dict[Variant, dict[str, Artifact]] = {}
     for other in node.compared:
         assert other.variant is not None, "the report compares the run with its variants"
@@ -119,7 +140,7 @@ def work_of(node: Node, artifacts: Mapping[str, Artifact], folder: Path, ranks: 
     launch = node.config.launch
     return Work(
         stage=node.stage.name,
-        slice={name: expanded(section) for name, section in node.stage.slice(node.config).items()},
+        slice=node.stage.slice(node.config),
         inputs={name: artifacts[other.name] for name, other in node.inputs.items()},
         folder=folder,
         launch=launch,
@@ -127,6 +148,7 @@ def work_of(node: Node, artifacts: Mapping[str, Artifact], folder: Path, ranks: 
         progress=Progress(node.name, folder / PROGRESS),
         variants=variants,
         ranks=ranks,
+        outside=texts,
     )
 
 
@@ -135,11 +157,14 @@ def _do_stage(node: Node, fingerprint: str, work: Work) -> Manifest:
     started = time.monotonic()
     counts: StageCounts = pkgutil.resolve_name(node.stage.function)(work)
     seconds = time.monotonic() - started
+    if node.stage.outside:
+        records = {name: text.record() for name, text in work.outside.items()}
+        write_text(work.folder / OUTSIDE, json.dumps(records, indent=1) + "\n")
     manifest = Manifest(
         stage=node.stage.name,
         run=node.config.name,
         fingerprint=fingerprint,
-        config=identity(node.stage.slice(node.config)),
+        config=identity(node.stage.slice(node.config), with_addresses=True),
         inputs={name: artifact.manifest.fingerprint for name, artifact in work.reads.items()},
         files=file_entries(work.folder, ignored=(LOCK, PROGRESS)),
         counts=counts.model_dump(mode="json"),
@@ -149,20 +174,9 @@ def _do_stage(node: Node, fingerprint: str, work: Work) -> Manifest:
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions=installed_versions(),
         git_commit=git_commit(),
+        outside={name: text.digest for name, text in work.outside.items()} if node.stage.outside else None,
     )
     write_manifest(work.folder, manifest)
     size = readable_bytes(sum(entry.bytes for entry in manifest.files))
     work.progress.say(f"done in {readable_seconds(seconds)}, {size} in {work.folder}")
     return manifest
-
-
-def expanded(value: Any) -> Any:
-    """The same slice with ${VARIABLES} of the environment filled in.
-
-    Fingerprints use the unexpanded one, so that the same data in another folder is the same run.
-    """
-    if isinstance(value, BaseModel):
-        return value.model_copy(update={name: expanded(getattr(value, name)) for name in type(value).model_fields})
-    if isinstance(value, str):
-        return os.path.expandvars(value)
-    return tuple(expanded(item) for item in value) if isinstance(value, tuple) else value

@@ -27,6 +27,7 @@ class Stage:
     version: int = 1
     trains: bool = False  # every rank of every node takes part
     pretrains: bool = False  # part of a run only if it has a corpus or imported weights
+    outside: str = ""  # the key of the config whose texts it reads from outside the store (`inputs/outside.py`)
 
 
 def sections(*names: str) -> Callable[[Config], Slice]:
@@ -42,8 +43,15 @@ def _pretraining(config: Config) -> Slice:
 
 TRAINING = "pipeline.training.stage:train_stage"
 STAGES = (
-    Stage("target", (), sections("target"), "pipeline.corpus.target_stage:make_target"),
-    Stage("corpus", ("target",), sections("corpus"), "pipeline.corpus.stage:build_corpus", pretrains=True),
+    Stage("target", (), sections("target"), "pipeline.corpus.target_stage:make_target", outside="target"),
+    Stage(
+        "corpus",
+        ("target",),
+        sections("corpus"),
+        "pipeline.corpus.stage:build_corpus",
+        outside="corpus",
+        pretrains=True,
+    ),
     Stage("tokenizer", ("target", "corpus"), sections("tokenizer"), "pipeline.tokens.tokenizer_stage:make_tokenizer"),
     Stage("shards", ("target", "corpus", "tokenizer"), sections("shards"), "pipeline.tokens.shards_stage:make_shards"),
     Stage("pretrain", ("tokenizer", "shards"), _pretraining, TRAINING, trains=True, pretrains=True),
@@ -67,12 +75,19 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 # Replace the stages of the same names in a run whose weights are imported. Such a run has no corpus.
 IMPORTED = (
-    Stage("tokenizer", (), sections("pretrained"), "pipeline.huggingface.import_stages:take_tokenizer"),
+    Stage(
+        "tokenizer",
+        (),
+        sections("pretrained"),
+        "pipeline.huggingface.import_stages:take_tokenizer",
+        outside="pretrained",
+    ),
     Stage(
         "pretrain",
         ("target", "tokenizer", "shards"),
         sections("model", "pretrained"),
         "pipeline.huggingface.import_stages:take_weights",
+        outside="pretrained",
         pretrains=True,
     ),
 )

@@ -13,6 +13,7 @@ from pipeline.graph.lock import held
 from pipeline.graph.runner import PROGRESS
 from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
+from pipeline.inputs.outside import look_outside
 from pipeline.runtime.formatting import readable_seconds
 
 
@@ -36,7 +37,7 @@ class StageState:
 
 def states(config: Config, store: Store) -> list[StageState]:
     """The state of every stage of the run, in order."""
-    digests = fingerprints(config)
+    digests = fingerprints(config, look_outside(config))
     return [_state(node, digests[node.name], store) for node in nodes_of(config)]
 
 

@@ -39,13 +39,14 @@ class Store:
             )
         return Artifact(stage, folder, manifest)
 
-    def newest(self, stage: str, run: str) -> Manifest | None:
-        """The most recently finished manifest of a stage of this run under any config, to explain what changed."""
-        manifests = [
-            manifest for folder in self.root.glob(f"{stage}-*") if (manifest := _manifest_or_none(folder)) is not None
+    def newest(self, stage: str, run: str) -> Artifact | None:
+        """The most recently finished artifact of a stage of this run under any config, to explain what changed."""
+        artifacts = [
+            Artifact(stage, folder, manifest)
+            for folder in self.root.glob(f"{stage}-*")
+            if (manifest := _manifest_or_none(folder)) is not None and manifest.run == run
         ]
-        own = [manifest for manifest in manifests if manifest.run == run]
-        return max(own, key=lambda manifest: manifest.finished, default=None)
+        return max(artifacts, key=lambda artifact: artifact.manifest.finished, default=None)
 
 
 def _manifest_or_none(folder: Path) -> Manifest | None:

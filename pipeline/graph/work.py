@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 from pipeline.graph.manifest import Manifest, damaged_files
 from pipeline.graph.stage_counts import StageCounts
 from pipeline.graph.variants import Variant
+from pipeline.inputs.outside import Texts
 from pipeline.runtime.progress import Progress
 
 Counts = TypeVar("Counts", bound=StageCounts)
@@ -73,6 +74,7 @@ class Work:
         default_factory=dict
     )  # what only the report compares with
     ranks: RankPool | None = None  # None: a training stage starts its own
+    outside: Texts = field(default_factory=dict)  # what it reads from outside the store, as it was fingerprinted
 
     @property
     def reads(self) -> dict[str, Artifact]:

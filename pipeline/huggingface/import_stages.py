@@ -38,6 +38,7 @@ def take_tokenizer(work: Work) -> TokenizerCounts:
     source = _source(work)
     write_tokenizer(source, work.folder)
     tokenizer = load_tokenizer(work.folder)
+    work.outside["pretrained"].refuse_changed()
     return TokenizerCounts(
         kind=tokenizer.kind,
         vocab_size=tokenizer.vocab_size,
@@ -65,6 +66,7 @@ def take_weights(work: Work) -> ImportedCounts:
     parity = checked_against(source, model, tokenizer, text, work.progress)
     save_weights(work.folder / WEIGHTS, dict(model.named_parameters()))
     save_shape(work.folder, shape)
+    work.outside["pretrained"].refuse_changed()
     return ImportedCounts(
         parameters=num_parameters(shape),
         imported_files=imported.files,
@@ -73,7 +75,7 @@ def take_weights(work: Work) -> ImportedCounts:
 
 
 def _source(work: Work) -> Path:
-    return Path(work.slice["pretrained"].path)
+    return Path(work.outside["pretrained"].address)
 
 
 @torch.no_grad()

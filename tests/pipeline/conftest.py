@@ -1,10 +1,14 @@
-"""A finished chain of tiny artifacts: a real tokenizer file, real shards, GPTs of a few thousand parameters."""
+"""A finished chain of tiny artifacts (a real tokenizer file, real shards, GPTs of a few thousand parameters), and a web
+server that fails on request.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +293,57 @@ def trained(shape: GPTShape, ids: torch.Tensor, *, seed: int, steps: int) -> GPT
         optimizer.step()
         optimizer.zero_grad()
     return model
+
+
+@dataclass
+class Site:
+    """Files that are served, and the faults of the next requests: a status code, "drop" or "lie"."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: list[int | str] = field(default_factory=list)
+    ranges: bool = True
+    requests: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A web server on 127.0.0.1."""
+    served = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self, served)
+
+        def log_message(self, *_: object) -> None:
+            """Keep stderr clean."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.address = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield served
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
+    wanted = handler.headers.get("Range", "")
+    site.requests.append(wanted or "whole")
+    content = site.files.get(handler.path.partition("?")[0])
+    fault = site.faults.pop(0) if site.faults else 404 if content is None else 200
+    if isinstance(fault, int) and fault != 200:
+        handler.send_error(fault)
+        return
+    assert content is not None, "a fault other than a status needs a file"
+    start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
+    body = content[start:]
+    handler.send_response(206 if start else 200)
+    handler.send_header("Content-Length", str(len(body) + (100 if fault == "lie" else 0)))
+    for name, value in site.headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2] if fault == "drop" else body)
+    handler.close_connection = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.corpus.target_stage import SHA256
+from pipeline.inputs.named_target import SHA256
 from pipeline.report.section_records import ReportedReference, ReportedTarget
 
 VALIDATION_CHARACTERS = 111_540

@@ -1,13 +1,10 @@
-"""What the corpus tests share: the data folder, a stage's work, and a web server that fails on request."""
+"""What the corpus tests share: the data folder and a stage's work."""
 
 from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,57 +90,3 @@ def write_lines() -> Callable[[Path, list[str]], Path]:
         return path
 
     return write
-
-
-@dataclass
-class Site:
-    """Files that are served, and the faults of the next requests: a status code, "drop" or "lie"."""
-
-    address: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    faults: list[int | str] = field(default_factory=list)
-    ranges: bool = True
-    requests: list[str] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """A web server on 127.0.0.1."""
-    served = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, served)
-
-        def log_message(self, *_: object) -> None:
-            """Keep stderr clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
-    wanted = handler.headers.get("Range", "")
-    site.requests.append(wanted or "whole")
-    content = site.files.get(handler.path.partition("?")[0])
-    fault = site.faults.pop(0) if site.faults else 404 if content is None else 200
-    if isinstance(fault, int) and fault != 200:
-        handler.send_error(fault)
-        return
-    assert content is not None, "a fault other than a status needs a file"
-    start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
-    body = content[start:]
-    handler.send_response(206 if start else 200)
-    handler.send_header("Content-Length", str(len(body) + (100 if fault == "lie" else 0)))
-    for name, value in site.headers.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2] if fault == "drop" else body)
-    handler.close_connection = True

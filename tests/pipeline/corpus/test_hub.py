@@ -16,7 +16,9 @@ import pytest
 
 COMMIT = "c0ffee" * 6 + "beef"
 GOOD = [f'{{"id": "d{number}", "text": "row {number}"}}'.encode() for number in range(200)]
+NESTED = [f'{{"id": "d{number}", "data": {{"text": "row {number}"}}}}'.encode() for number in range(20)]
 FILES = {"me/good": b"\n".join(GOOD), "me/broken": b"\n".join([*GOOD, b'{"text": '])}
+FILES |= {"me/nested": b"\n".join(NESTED)}
 SCRIPT = """
 import json, sys
 from pipeline.corpus.hub import HubDataset
@@ -40,6 +42,8 @@ QUERIES = {
     "subset": ["me/good", "sub", "train", "text"],
     "split": ["me/good", None, "test", "text"],
     "field": ["me/good", None, "train", "body"],
+    "nested": ["me/nested", None, "train", "data.text"],
+    "outer": ["me/nested", None, "train", "text"],
 }
 Answers = dict[str, dict[str, Any]]
 
@@ -114,6 +118,11 @@ def test_rows_come_in_order_in_spite_of_a_failure(answers: Answers) -> None:
     assert answers["good"]["texts"] == [f"row {number}" for number in range(200)]
 
 
+def test_dotted_field_leads_into_the_row(answers: Answers) -> None:
+    assert answers["nested"]["texts"] == [f"row {number}" for number in range(20)]
+    assert answers["nested"]["ids"][0] == "d0"
+
+
 def test_branch_is_pinned_to_its_commit_and_the_license_noted(answers: Answers) -> None:
     assert (answers["good"]["revision"], answers["good"]["license"]) == (COMMIT, "cc0-1.0")
 
@@ -124,7 +133,8 @@ def test_branch_is_pinned_to_its_commit_and_the_license_noted(answers: Answers) 
         ("none", 2, "Hub dataset me/none: 404 Client Error"),
         ("subset", 2, "BuilderConfig 'sub' not found. Available: ['default']. Check subset and split."),
         ("split", 2, "Bad split: test. Available splits: ['train']. Check subset and split."),
-        ("field", 2, "Hub dataset me/good has no column 'body'. Set field"),
+        ("field", 2, "Hub dataset me/good has no column 'body' among id, text. Set field: text."),
+        ("outer", 2, "Hub dataset me/nested has no column 'text' among id, data.text. Set field: data.text."),
         ("broken", 3, "Hub dataset me/broken holds a row that `datasets` cannot read"),
     ],
 )

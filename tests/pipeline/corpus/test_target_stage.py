@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from pipeline.config.text_sections import TargetSection
-from pipeline.corpus import target_stage
+from pipeline.corpus.cleaning import cleaned
 from pipeline.corpus.target_stage import cut
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.graph.stage_counts import TargetCounts
+from pipeline.inputs import named_target
 
 Run = Callable[[TargetSection], tuple[Path, TargetCounts]]
 TEXT = "Line one.\r\nLine two \u2014 caf\u00e9.\n" * 100
@@ -23,7 +24,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data folder, an empty cache, no network; gives the cache's folder."""
     monkeypatch.delenv("FOLIO_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(target_stage, "URL", "http://127.0.0.1:9/input.txt")
+    monkeypatch.setattr(named_target, "URL", "http://127.0.0.1:9/input.txt")
     return tmp_path / "folio"
 
 
@@ -31,7 +32,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pinned(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """A short text in the place of Tiny Shakespeare."""
     data = TEXT.encode()
-    monkeypatch.setattr(target_stage, "SHA256", hashlib.sha256(data).hexdigest())
+    monkeypatch.setattr(named_target, "SHA256", hashlib.sha256(data).hexdigest())
     return data
 
 
@@ -55,18 +56,20 @@ def test_tiny_shakespeare_is_cut_where_the_lecture_cuts_it() -> None:
     assert lengths == {"train": 948_085, "selection": 55_769, "validation": 111_540}
 
 
-def test_files_hold_the_text_untouched(tmp_path: Path, run_target: Run) -> None:
+def test_files_hold_the_text_spelt_as_the_corpus_is(tmp_path: Path, run_target: Run) -> None:
     path = tmp_path / "my.txt"
-    path.write_bytes(TEXT.encode())
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    spelt = TEXT.replace("\r\n", "\n")
     folder, counts = run_target(TargetSection(path=str(path)))
     splits = [(folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation")]
-    assert b"".join(splits) == TEXT.encode()
-    assert (counts.name, counts.origin, counts.characters) == ("my.txt", "path", len(TEXT))
+    assert b"".join(splits) == spelt.encode()
+    assert cleaned(TEXT) == spelt.strip().encode()
+    assert (counts.name, counts.origin, counts.characters) == ("my.txt", "path", len(spelt))
     assert [counts.train_bytes, counts.selection_bytes, counts.validation_bytes] == list(map(len, splits))
     texts = [split.decode() for split in splits]
     characters = [counts.train_characters, counts.selection_characters, counts.validation_characters]
     assert characters == list(map(len, texts))
-    assert (counts.bytes, counts.sha256) == (len(TEXT.encode()), hashlib.sha256(TEXT.encode()).hexdigest())
+    assert (counts.bytes, counts.sha256) == (len(spelt.encode()), hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def test_data_folder_comes_before_the_cache(
@@ -83,7 +86,7 @@ def test_network_fills_the_cache(
     nowhere: Path, pinned: bytes, run_target: Run, site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.files["/input.txt"] = pinned
-    monkeypatch.setattr(target_stage, "URL", f"{site.address}/input.txt")
+    monkeypatch.setattr(named_target, "URL", f"{site.address}/input.txt")
     assert [run_target(NAMED)[1].origin for _ in range(2)] == ["network", "cache"]
     assert len(site.requests) == 1
 
@@ -91,7 +94,7 @@ def test_network_fills_the_cache(
 def test_another_text_is_refused_with_both_hashes(nowhere: Path, run_target: Run) -> None:
     path = place(nowhere, b"tampered")
     digest = hashlib.sha256(b"tampered").hexdigest()
-    with pytest.raises(DataError, match=f"{path} has sha256 {digest}, Tiny Shakespeare has {target_stage.SHA256}"):
+    with pytest.raises(DataError, match=f"{path} has sha256 {digest}, Tiny Shakespeare has {named_target.SHA256}"):
         run_target(NAMED)
 
 
@@ -117,7 +120,7 @@ def test_damage_is_refused_in_spite_of_a_fallback(nowhere: Path, run_target: Run
     [
         (b"", r"has 0 characters, cut into train 0, selection 0, validation 0\. Give at least 1,000"),
         (b"short", r"has 5 characters"),
-        (b"x" * 2_000 + b"\xff", r"not UTF-8: byte 2,000 is 0xff"),
+        (b"x" * 2_000 + b"\xff", r"not UTF-8: byte 2,000 is 0xff; reads as cp1252\. Set target\.encoding: cp1252, or"),
     ],
 )
 def test_unusable_text_is_refused_with_numbers(data: bytes, refusal: str, tmp_path: Path, run_target: Run) -> None:
@@ -134,5 +137,39 @@ def test_empty_split_is_refused(tmp_path: Path, run_target: Run) -> None:
 
 
 def test_missing_path_is_refused(tmp_path: Path, run_target: Run) -> None:
-    with pytest.raises(ConfigError, match=r"gone.txt cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"there is no file '.*/gone\.txt'"):
         run_target(TargetSection(path=str(tmp_path / "gone.txt")))
+
+
+def test_remedy_of_another_encoding_works(tmp_path: Path, run_target: Run) -> None:
+    path = tmp_path / "my.txt"
+    path.write_bytes(TEXT.encode("cp1252"))
+    with pytest.raises(DataError) as refusal:
+        run_target(TargetSection(path=str(path)))
+    encoding = refusal.value.remedy.removeprefix("Set target.encoding: ").partition(",")[0]
+    folder, _ = run_target(TargetSection(path=str(path), encoding=encoding))
+    assert (folder / "train.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+def test_target_with_a_byte_order_mark_is_read_by_it(tmp_path: Path, run_target: Run, encoding: str) -> None:
+    (tmp_path / "my.txt").write_bytes(TEXT.encode(encoding))
+    folder, _ = run_target(TargetSection(path=str(tmp_path / "my.txt")))
+    assert (folder / "train.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
+
+
+@pytest.mark.data
+def test_target_that_was_saved_on_windows_has_no_trace_of_it(data: Path, run_target: Run) -> None:
+    folder, _ = run_target(TargetSection(path=str(data / "odd" / "target-bom-crlf.txt")))
+    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation"))
+    assert not text.startswith(b"\xef\xbb\xbf")
+    assert b"\r" not in text
+    assert len(text) == 40_000
+
+
+@pytest.mark.data
+def test_tiny_shakespeare_keeps_its_bytes(data: Path, run_target: Run) -> None:
+    folder, counts = run_target(NAMED)
+    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation"))
+    assert hashlib.sha256(text).hexdigest() == named_target.SHA256 == counts.sha256
+    assert (counts.train_characters + counts.selection_characters, counts.bytes) == (1_003_854, 1_115_394)

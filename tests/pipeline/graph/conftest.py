@@ -1,6 +1,8 @@
 """The chain with stand-in stages: small functions below are what the graph's stages name."""
 
+import dataclasses
 import errno
+import hashlib
 import sys
 import types
 
@@ -8,8 +10,10 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.graph import stages
+from pipeline.graph.fingerprints import fingerprints
 from pipeline.graph.stage_counts import StageCounts, TokenizerCounts
 from pipeline.graph.store import Store
+from pipeline.inputs.outside import Outside, OutsideText
 
 
 class Counted(StageCounts):
@@ -46,15 +50,47 @@ def chain(monkeypatch, tmp_path, calls):
     module = types.ModuleType(name)
     module.write_text, module.fail = noted, fail
     monkeypatch.setitem(sys.modules, name, module)
-    rows = tuple(
-        stages.Stage(s.name, s.needs, s.slice, f"{name}:write_text", s.version, s.trains, s.pretrains)
-        for s in stages.STAGES
-    )
+    rows = tuple(dataclasses.replace(stage, function=f"{name}:write_text") for stage in stages.STAGES)
     monkeypatch.setattr(stages, "STAGES", rows)
     return Store(tmp_path / "store")
 
 
 @pytest.fixture
-def config():
-    """config(**sections): a run with a corpus."""
-    return lambda **changes: Config(name="test", corpus={"sources": [{"path": "x"}]}, **changes)
+def texts(tmp_path, monkeypatch):
+    """The folder of the run's own texts, two files of corpus and a target, and an empty memory of what they hold."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "texts").mkdir()
+    for name in ("my.txt", "texts/a.txt", "texts/c.txt"):
+        (tmp_path / name).write_text(f"the text of {name}")
+    return tmp_path
+
+
+@pytest.fixture
+def config(texts):
+    """config(**sections): a run with a target and a corpus of its own."""
+
+    def made(**changes):
+        sources = [{"path": "texts/*.txt"}]
+        return Config(name="test", target={"path": "my.txt"}, corpus={"sources": sources}, **changes).based_in(texts)
+
+    return made
+
+
+@pytest.fixture
+def digests_of():
+    """digests_of(config): its fingerprints, whatever texts are on this machine."""
+    return lambda config: fingerprints(config, known_texts(config))
+
+
+def known_texts(config):
+    """Texts that were found in the place of those that the config names."""
+    found = {
+        "target": {"target": text_called("target")},
+        "corpus": {source.name: text_called(source.name) for source in config.corpus.sources},
+        "pretrained": {"pretrained": text_called("pretrained")},
+    }
+    return Outside(found, {})
+
+
+def text_called(name):
+    return OutsideText(name, "file", {"sha256": hashlib.sha256(name.encode()).hexdigest()})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,87 +13,90 @@ import pytest
 from pipeline.config.loading import load_config
 from pipeline.config.schema import Config
 from pipeline.graph.fingerprints import fingerprints, identity
+from pipeline.inputs.outside import Outside, OutsideText
+
+Digests = Callable[[Config], dict[str, str]]
 
 # The twelve digits that name the artifacts' folders. Change one only together with the stage's version or its config.
 GOLDEN = {
     "configs/ablation.yaml": {
-        "target": "545fa3da5c85",
-        "corpus": "daebaf503c39",
-        "tokenizer": "c9925f90eaa9",
-        "shards": "6b4990682943",
-        "pretrain": "bd57d1578500",
-        "scratch": "2cc45df1d701",
-        "finetune": "77e04764f2ab",
-        "report": "d973fcb70b8d",
+        "target": "4be654c9369e",
+        "corpus": "54bd343dafd7",
+        "tokenizer": "898d007942d4",
+        "shards": "29c85f4e6132",
+        "pretrain": "d8672cd281c7",
+        "scratch": "ce144add9878",
+        "finetune": "b9a4ac6d26b6",
+        "report": "c3c3a3cc63f7",
     },
     "configs/demo.yaml": {
-        "target": "1327f4502c37",
-        "corpus": "eb98ae8ea033",
-        "tokenizer": "f3c37b995c7c",
-        "shards": "39c2e1247eec",
-        "pretrain": "738f692f3f8d",
-        "scratch": "25c6f01fbe0d",
-        "finetune": "2b4481f87cda",
-        "report": "c9e862df005c",
+        "target": "4be654c9369e",
+        "corpus": "50800eca7a5d",
+        "tokenizer": "18c9a25890d1",
+        "shards": "f5efcda5b39e",
+        "pretrain": "508f69968bb4",
+        "scratch": "6f6da7afca1a",
+        "finetune": "1c353f30c643",
+        "report": "868cb10fb250",
     },
     "configs/gpt2-124m.yaml": {
-        "target": "545fa3da5c85",
-        "corpus": "b8b62a2c232d",
-        "tokenizer": "eb2b267dba2d",
-        "shards": "2f116ce83028",
-        "pretrain": "4cf21434bd21",
-        "scratch": "44fb023ffeaf",
-        "finetune": "f4b9bd0816c9",
-        "report": "ce5c9e14f41b",
+        "target": "4be654c9369e",
+        "corpus": "284e348d5500",
+        "tokenizer": "82de1d761748",
+        "shards": "0dea2677febe",
+        "pretrain": "33d2bb8a2447",
+        "scratch": "39a4fb9baf55",
+        "finetune": "efd8abb12099",
+        "report": "cb681d1c65ff",
     },
     "configs/gpt2-shakespeare.yaml": {
-        "target": "545fa3da5c85",
-        "tokenizer": "afd467efb2e8",
-        "shards": "80fdfa0ae5a0",
-        "pretrain": "ee9a7694b594",
-        "scratch": "976024eb6408",
-        "finetune": "54f174ed550b",
-        "report": "28b7f97e6943",
+        "target": "4be654c9369e",
+        "tokenizer": "c8982063fd0c",
+        "shards": "03ed6608f410",
+        "pretrain": "2267e7f85371",
+        "scratch": "e36298c1f8a5",
+        "finetune": "13fe2f774a91",
+        "report": "6131cc386c2e",
     },
     "configs/lecture.yaml": {
-        "target": "545fa3da5c85",
-        "tokenizer": "7e4f2a233868",
-        "shards": "f19a7efa74ec",
-        "scratch": "f99d1e48bf9b",
-        "report": "4f5998e56b7e",
+        "target": "4be654c9369e",
+        "tokenizer": "bf90c57fa952",
+        "shards": "e6fed0ed46ce",
+        "scratch": "83acac37c91a",
+        "report": "36aeac1d30cf",
     },
     "configs/shakespeare-cpu.yaml": {
-        "target": "545fa3da5c85",
-        "corpus": "d00ec4e89b3a",
-        "tokenizer": "89898a09085a",
-        "shards": "ad92b04625d2",
-        "pretrain": "6dbafce3d4d9",
-        "scratch": "9c6736e38c46",
-        "finetune": "06d427b4c5b5",
-        "leak.corpus": "bbf13af3df60",
-        "leak.shards": "6d2dc5be04cd",
-        "leak.pretrain": "a39f60547cd1",
-        "leak.finetune": "4f7b507f0a75",
-        "equal finetuning steps.scratch": "6a0942f34bd8",
-        "characters.tokenizer": "cd22c854a3e4",
-        "characters.shards": "f73f39e56e6d",
-        "characters.scratch": "a4aa4309326f",
-        "small vocabulary.tokenizer": "eaa3d9b7446e",
-        "small vocabulary.shards": "2968faa064bd",
-        "small vocabulary.scratch": "722b2768be73",
-        "equal total compute.scratch": "5403bbbb6045",
-        "larger model.scratch": "97d107bf4681",
-        "report": "07ca7ace6fb5",
+        "target": "4be654c9369e",
+        "corpus": "a3211c5eb44c",
+        "tokenizer": "1ae43af88e46",
+        "shards": "d417e7e50a17",
+        "pretrain": "333d76678ab9",
+        "scratch": "827eb294729e",
+        "finetune": "4c446a3268c4",
+        "leak.corpus": "f52573f94a72",
+        "leak.shards": "dddb0b501360",
+        "leak.pretrain": "4d4a77a66a5f",
+        "leak.finetune": "c5657bfbafbe",
+        "equal finetuning steps.scratch": "a298d10b1cb3",
+        "characters.tokenizer": "d8be211af4bc",
+        "characters.shards": "420e3a5f5037",
+        "characters.scratch": "60bbbeab01b5",
+        "small vocabulary.tokenizer": "a6b8a7859d4a",
+        "small vocabulary.shards": "ef18efe73091",
+        "small vocabulary.scratch": "662f5f2149c1",
+        "equal total compute.scratch": "c944cfff3cfc",
+        "larger model.scratch": "938f3386a145",
+        "report": "8b447db79ca7",
     },
     "configs/shakespeare-gpu.yaml": {
-        "target": "545fa3da5c85",
-        "corpus": "6e624d3f4949",
-        "tokenizer": "0528e37b8b6a",
-        "shards": "a497222feb13",
-        "pretrain": "a034f686278c",
-        "scratch": "dbe22d8dd98c",
-        "finetune": "9fc8ce8026b7",
-        "report": "c323ec627535",
+        "target": "4be654c9369e",
+        "corpus": "09174310f4d9",
+        "tokenizer": "05cae3e6f52a",
+        "shards": "90fd044ce657",
+        "pretrain": "3bb08039c153",
+        "scratch": "591892d30d42",
+        "finetune": "c005b89652bd",
+        "report": "f5db9e13f424",
     },
 }
 
@@ -100,8 +106,8 @@ def test_every_named_run_has_golden_values() -> None:
 
 
 @pytest.mark.parametrize("path", GOLDEN)
-def test_finished_artifacts_of_a_named_run_stay_finished(path: str) -> None:
-    digests = fingerprints(load_config(Path(path)))
+def test_finished_artifacts_of_a_named_run_stay_finished(path: str, digests_of: Digests) -> None:
+    digests = digests_of(load_config(Path(path)))
     assert {name: digest[:12] for name, digest in digests.items()} == GOLDEN[path]
 
 
@@ -109,32 +115,34 @@ def config(**report: Any) -> Config:
     return Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x"}]}, "report": report})
 
 
-def test_a_later_field_counts_once_it_is_set() -> None:
+def test_a_later_field_counts_once_it_is_set(digests_of: Digests) -> None:
     branched = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"branch_at": (100,)})})
     assert "branch_at" not in identity(config().pretrain)
     assert identity(branched.pretrain)["branch_at"] == [100]
-    assert fingerprints(branched)["pretrain"] != fingerprints(config())["pretrain"]
+    assert digests_of(branched)["pretrain"] != digests_of(config())["pretrain"]
 
 
-def test_fields_that_change_nothing_computed_are_left_out() -> None:
+def test_fields_that_change_nothing_computed_are_left_out(digests_of: Digests) -> None:
     seldom = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"save_every": 7})})
     assert "save_every" not in identity(seldom.pretrain)
-    assert fingerprints(seldom) == fingerprints(config())
+    assert digests_of(seldom) == digests_of(config())
 
 
-def test_the_fingerprint_is_a_digest_of_name_version_slice_and_inputs() -> None:
+def test_the_fingerprint_is_a_digest_of_name_version_slice_inputs_and_texts() -> None:
     """By hand: sha256 of a JSON list, so that another implementation could find the same artifact."""
-    import hashlib
-    import json
+    text = OutsideText("tiny-shakespeare", "file", {"sha256": "5" * 64})
+    section = {"name": None, "subset": None, "split": "train", "field": "text", "validation": 0.1, "selection": 0.05}
+    shown = {**section, "name": "tiny-shakespeare"}
+    held = hashlib.sha256(json.dumps({"sha256": "5" * 64}).encode()).hexdigest()
+    written = json.dumps(["target", 1, {"target": shown}, {}, {"target": held}], sort_keys=True)
+    named = Config(name="x", target={"name": "tiny-shakespeare"})
+    found = fingerprints(named, Outside({"target": {"target": text}}, {}))
+    assert found["target"] == hashlib.sha256(written.encode()).hexdigest()
 
-    shown = {name: getattr(Config(name="x").target, name) for name in type(Config(name="x").target).model_fields}
-    text = json.dumps(["target", 1, {"target": shown}, {}], sort_keys=True)
-    assert fingerprints(Config(name="x"))["target"] == hashlib.sha256(text.encode()).hexdigest()
 
-
-def test_a_source_weight_changes_pretraining_but_not_the_corpus() -> None:
+def test_a_source_weight_changes_pretraining_but_not_the_corpus(digests_of: Digests) -> None:
     digests = [
-        fingerprints(Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x", "weight": weight}]}}))
+        digests_of(Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x", "weight": weight}]}}))
         for weight in (1, 2)
     ]
     assert [name for name in digests[0] if digests[0][name] != digests[1][name]] == ["pretrain", "finetune", "report"]

@@ -1,5 +1,7 @@
 """The chain with stand-in stages: small functions below are what the graph's stages name."""
 
+import dataclasses
+
 import pytest
 
 from pipeline.errors import DataError, EnvironmentFault
@@ -51,8 +53,8 @@ def test_a_stage_alone_needs_its_inputs(chain, config):
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_finished(chain, monkeypatch, config):
     rows = tuple(
-        stages.Stage(s.name, s.needs, s.slice, "stand_in_stages:fail" if s.name == "shards" else s.function)
-        for s in stages.STAGES
+        dataclasses.replace(stage, function="stand_in_stages:fail") if stage.name == "shards" else stage
+        for stage in stages.STAGES
     )
     monkeypatch.setattr(stages, "STAGES", rows)
     with pytest.raises(EnvironmentFault, match=r"No space left for .*text\.txt \(.* free\)"):

@@ -39,7 +39,7 @@ def test_twelve_equal_digits_are_not_enough(chain, config):
 def test_the_newest_manifest_of_this_run_is_found_and_damaged_ones_are_passed_over(chain, config):
     first = runner.run_nodes(config(), chain)["tokenizer"]
     runner.run_nodes(config(tokenizer={"vocab_size": 300}).model_copy(update={"name": "other"}), chain)
-    assert chain.newest("tokenizer", "test") == first.manifest
-    assert chain.newest("tokenizer", "other").config["tokenizer"]["vocab_size"] == 300
+    assert chain.newest("tokenizer", "test") == first
+    assert chain.newest("tokenizer", "other").manifest.config["tokenizer"]["vocab_size"] == 300
     (first.folder / MANIFEST).write_text("{")
     assert chain.newest("tokenizer", "test") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.graph.fingerprints import fingerprints
 from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection
 from pipeline.graph.stages import NAMES, Node, nodes_of
 from pipeline.graph.store import Store
 from pipeline.graph.variants import LEAK
+
+Digests = Callable[[Config], dict[str, str]]
 
 
 def config(**report: Any) -> Config:
@@ -41,7 +43,7 @@ def test_the_columns_of_a_plan_stand_below_each_other_whatever_a_rival_is_called
     assert len({line.index("   (this run") for line in lines if "(this run" in line}) == 1
 
 
-def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenizer() -> None:
+def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenizer(digests_of: Digests) -> None:
     found = nodes(leak_ablation=True)
     assert list(found)[7:] == ["leak.corpus", "leak.shards", "leak.pretrain", "leak.finetune", "report"]
     assert found["leak.corpus"].config.corpus.decontaminate is False
@@ -49,11 +51,11 @@ def test_leak_ablation_repeats_what_depends_on_the_corpus_with_the_same_tokenize
     assert found["leak.finetune"].inputs["pretrain"] is found["leak.pretrain"]
     assert found["report"].reads["leak.finetune"] is found["leak.finetune"]
     assert {node.variant for node in found["report"].compared} == {LEAK}
-    prints = fingerprints(config(leak_ablation=True))
+    prints = digests_of(config(leak_ablation=True))
     assert prints["leak.pretrain"] != prints["pretrain"]
-    assert prints["report"] != fingerprints(config())["report"]
+    assert prints["report"] != digests_of(config())["report"]
     for name in NAMES[:-1]:
-        assert prints[name] == fingerprints(config())[name], "the run itself stays what it was"
+        assert prints[name] == digests_of(config())[name], "the run itself stays what it was"
 
 
 def test_nothing_leaks_where_nothing_would_be_removed() -> None:
@@ -86,15 +88,15 @@ def test_a_rival_with_the_same_tokenizer_is_another_scratch_arm() -> None:
     assert read_by(rival) == {"tokenizer": "tokenizer", "shards": "shards"}
 
 
-def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone() -> None:
+def test_a_rival_with_another_tokenizer_is_made_from_the_target_alone(digests_of: Digests) -> None:
     found = nodes(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}})
     assert list(found)[7:] == ["characters.tokenizer", "characters.shards", "characters.scratch", "report"]
     assert read_by(found["characters.tokenizer"]) == {"target": "target"}
     assert read_by(found["characters.shards"]) == {"target": "target", "tokenizer": "characters.tokenizer"}
     assert found["characters.scratch"].config.scratch.seeds == (4, 5)
     alone = Config.model_validate({"name": "y", "tokenizer": {"kind": "char"}, "scratch": {"seeds": [4, 5]}})
-    prints = fingerprints(config(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}}))
-    assert prints["characters.scratch"] == fingerprints(alone)["scratch"], "shared with a run of that config"
+    prints = digests_of(config(rivals={"characters": {"tokenizer.kind": "char", "scratch.seeds": [4, 5]}}))
+    assert prints["characters.scratch"] == digests_of(alone)["scratch"], "shared with a run of that config"
 
 
 def test_another_size_is_pretrained_finetuned_and_trained_from_scratch_on_one_seed() -> None:

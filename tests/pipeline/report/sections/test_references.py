@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.corpus.target_stage import SHA256
+from pipeline.inputs.named_target import SHA256
 from pipeline.report.sections.references import references_section
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus.http_file import HttpFile
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
+from pipeline.inputs.http_file import HttpFile
 
 CONTENT = bytes(range(256)) * 2_000
 
