@@ -7,9 +7,7 @@ ranks. Activations are those of one micro-batch. The speed is that of a few trai
 
 from __future__ import annotations
 
-import glob
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +23,8 @@ from gpt.shape import GPTShape
 from pipeline.config.schema import Config
 from pipeline.config.text_sections import TokenizerSection
 from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
+from pipeline.errors import ConfigError
+from pipeline.inputs.local_files import local_files
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import autocast_for, default_device, has_bf16_units
 
@@ -112,18 +112,21 @@ def _tokens(section: TrainingSection) -> tuple[int, int]:
 
 def corpus_bytes(config: Config) -> int | None:
     """Upper bound of the text that the corpus keeps, UTF-8; None if a source is not on this machine."""
-    sizes = [_source_bytes(source.path, source.max_bytes) for source in config.corpus.sources]
+    sizes = [_source_bytes(source.path, config.folder, source.max_bytes) for source in config.corpus.sources]
     known = None if any(size is None for size in sizes) else sum(size for size in sizes if size is not None)
     limits = [limit for limit in (known, config.corpus.max_bytes) if limit is not None]
     return min(limits) if limits else None
 
 
-def _source_bytes(pattern: str | None, limit: int | None) -> int | None:
-    paths = glob.glob(os.path.expandvars(pattern)) if pattern else []
+def _source_bytes(pattern: str | None, folder: Path, limit: int | None) -> int | None:
+    try:
+        files = local_files(pattern, folder).files if pattern else ()
+    except ConfigError:  # the plan has a note of its own about a missing text
+        files = ()
     packed = (".zst", ".gz", ".parquet")
     # English text compresses by about 3.7 with zstd's default level.
-    text = sum(Path(path).stat().st_size * (3.7 if path.endswith(packed) else 1) for path in paths)
-    limits = [size for size in (int(text) if paths else None, limit) if size is not None]
+    text = sum(file.bytes * (3.7 if file.name.endswith(packed) else 1) for file in files)
+    limits = [size for size in (int(text) if files else None, limit) if size is not None]
     return min(limits) if limits else None
 
 

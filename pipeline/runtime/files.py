@@ -76,23 +76,36 @@ def _digest(file: IO[bytes]) -> str:
 
 @contextmanager
 def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.") -> Iterator[None]:
-    """Turn a full disk or a refused access below `folder` into an EnvironmentFault of one line.
+    """Turn a full disk or a refused access into an EnvironmentFault of one line; `remedy` is for what is in `folder`.
 
-    Any other OSError is a bug of ours, and passes with its traceback.
+    What lies elsewhere, such as a library's cache, is named with a remedy of its own. Any other OSError is a bug of
+    ours, and passes with its traceback.
     """
     try:
         yield
     except OSError as error:
         # Some calls, such as `write`, name no file: then the folder has to do.
-        where = error.filename or folder
+        where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
         if error.errno in FULL_DISK:
-            free = readable_bytes(shutil.disk_usage(existing_parent(folder)).free)
+            free = readable_bytes(shutil.disk_usage(existing_parent(where)).free)
             raise EnvironmentFault(
                 f"No space left for {where} ({free} free).", remedy="Make room, run again."
             ) from error
         if error.errno in NO_ACCESS:
-            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=remedy) from error
+            cure = remedy if _on_one_path(where, folder) else _remedy_elsewhere(where)
+            raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=cure) from error
         raise
+
+
+def _on_one_path(one: Path, other: Path) -> bool:
+    """Whether one of the two lies below the other: what stops a folder from being written may be a folder above it."""
+    one, other = one.absolute(), other.absolute()
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _remedy_elsewhere(path: Path) -> str:
+    access = "Let this user read and write it"
+    return f"{access}, or set HF_HOME to a folder of your own." if "huggingface" in path.parts else f"{access}."
 
 
 def existing_parent(path: Path) -> Path:

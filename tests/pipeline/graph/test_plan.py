@@ -1,6 +1,12 @@
 """What a plan says of a chain of stand-in stages: states, reasons, sizes, obstacles."""
 
+import os
+
+import pytest
+
+from pipeline.errors import ConfigError
 from pipeline.graph import runner, stages
+from pipeline.graph.manifest import write_manifest
 from pipeline.graph.plan import differences, plan
 from pipeline.graph.runner import Selection
 
@@ -73,3 +79,91 @@ def test_a_finished_run_has_nothing_to_do(chain, config):
     text = plan(config(), chain).as_text()
     assert text.count("done") == len(stages.NAMES)
     assert text.endswith("Nothing to do.")
+
+
+def reasons(run_plan):
+    return {stage.stage: stage.reason for stage in run_plan.stages if stage.state != "done"}
+
+
+def test_a_changed_target_is_named_and_everything_below_it_follows(chain, config, texts, calls):
+    runner.run_nodes(config(), chain)
+    (texts / "my.txt").write_text("another target")
+    made = reasons(plan(config(), chain))
+    assert made["target"] == "my.txt changed"
+    assert set(made) == set(stages.NAMES)
+    calls.clear()
+    runner.run_nodes(config(), chain)
+    assert calls == list(stages.NAMES)
+    assert reasons(plan(config(), chain)) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda texts: (texts / "b.txt").write_text("new"), "1 file of texts/*.txt was added (b.txt)"),
+        (lambda texts: (texts / "a.txt").unlink(), "1 file of texts/*.txt was removed (a.txt)"),
+        (
+            lambda texts: [path.write_text("new") for path in texts.iterdir()],
+            "2 files of texts/*.txt changed (a.txt, c.txt)",
+        ),
+    ],
+)
+def test_changed_files_of_a_corpus_are_counted_and_the_target_stays(chain, config, texts, change, reason):
+    runner.run_nodes(config(), chain)
+    change(texts / "texts")
+    made = reasons(plan(config(), chain))
+    assert made["corpus"] == reason
+    assert "target" not in made
+    assert f"because {reason}" in plan(config(), chain).as_text()
+
+
+def test_a_touched_file_and_a_moved_project_change_nothing(chain, config, texts, calls):
+    runner.run_nodes(config(), chain)
+    os.utime(texts / "my.txt", (1, 1))
+    for name in ("my.txt", "texts"):
+        (texts / "moved").mkdir(exist_ok=True)
+        (texts / name).rename(texts / "moved" / name)
+    calls.clear()
+    runner.run_nodes(config().based_in(texts / "moved"), chain)
+    assert calls == []
+    assert plan(config().based_in(texts / "moved"), chain).as_text().endswith("Nothing to do.")
+
+
+def test_two_projects_with_one_store_have_a_target_each(chain, config, texts):
+    (texts / "other").mkdir()
+    (texts / "other" / "my.txt").write_text("the target of another project")
+    (texts / "texts").rename(texts / "other" / "texts")
+    (texts / "texts").symlink_to(texts / "other" / "texts")
+    mine, theirs = (runner.run_nodes(config().based_in(folder), chain) for folder in (texts, texts / "other"))
+    assert mine["target"].folder != theirs["target"].folder
+    assert mine["report"].folder != theirs["report"].folder
+
+
+def test_a_missing_text_is_said_by_plan_and_refused_by_run(chain, config, texts):
+    (texts / "my.txt").rename(texts / "mine.txt")
+    made = plan(config(), chain)
+    assert [stage.state for stage in made.stages] == ["will run"] * len(stages.NAMES)
+    assert made.notes[0].startswith("target: target.path: there is no file")
+    with pytest.raises(ConfigError, match=r"has mine\.txt"):
+        runner.run_nodes(config(), chain)
+    (texts / "mine.txt").rename(texts / "my.txt")
+    assert list(runner.run_nodes(config(), chain)) == list(stages.NAMES)
+
+
+def test_a_text_that_went_missing_leaves_finished_work_as_it_is(chain, config, texts):
+    runner.run_nodes(config(), chain)
+    (texts / "my.txt").unlink()
+    assert reasons(plan(config(), chain))["target"] == "its text is unknown"
+    (texts / "my.txt").write_text("the text of my.txt")
+    assert reasons(plan(config(), chain)) == {}
+
+
+def test_artifacts_of_an_older_kind_are_said_to_be_so_once(chain, config):
+    for artifact in runner.run_nodes(config(), chain).values():
+        manifest = artifact.manifest.model_copy(update={"outside": None, "fingerprint": "0" * 64})
+        artifact.folder.rename(chain.folder(artifact.stage, "0" * 64))
+        write_manifest(chain.folder(artifact.stage, "0" * 64), manifest)
+    made = plan(config(), chain)
+    assert reasons(made)["target"] == reasons(made)["corpus"] == "an artifact of an older kind"
+    text = made.as_text()
+    assert text.count("made before texts were identified by content") == 1

@@ -1,11 +1,14 @@
 """The chain with stand-in stages: small functions below are what the graph's stages name."""
 
 import dataclasses
+import hashlib
+import json
 
 import pytest
 
 from pipeline.errors import DataError, EnvironmentFault
 from pipeline.graph import runner, stages
+from pipeline.graph.manifest import OUTSIDE
 from pipeline.graph.runner import Selection
 from pipeline.graph.status import states
 
@@ -60,3 +63,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(chain, monkeypatch,
     with pytest.raises(EnvironmentFault, match=r"No space left for .*text\.txt \(.* free\)"):
         runner.run_nodes(config(), chain)
     assert [s.stage for s in states(config(), chain) if s.state == "done"] == ["target", "corpus", "tokenizer"]
+
+
+def test_a_stage_is_given_what_was_fingerprinted_and_leaves_what_it_was(chain, config, texts):
+    artifacts = runner.run_nodes(config(), chain)
+    target = artifacts["target"]
+    kept = json.loads((target.folder / OUTSIDE).read_text())
+    digest = hashlib.sha256(b"the text of my.txt").hexdigest()
+    assert kept == {"target": {"shown": "my.txt", "kind": "file", "identity": {"sha256": digest}}}
+    assert set(target.manifest.outside) == {"target"}
+    assert OUTSIDE in [entry.path for entry in target.manifest.files]
+    assert set(artifacts["corpus"].manifest.outside) == {"texts/*.txt"}
+    assert artifacts["tokenizer"].manifest.outside is None
+    assert str(texts) not in (artifacts["corpus"].folder / OUTSIDE).read_text()
+
+
+def test_manifests_note_where_a_text_was_as_the_config_says_it(chain, config):
+    artifacts = runner.run_nodes(config(), chain)
+    assert artifacts["target"].manifest.config["target"]["path"] == "my.txt"
+    assert artifacts["corpus"].manifest.config["corpus"]["sources"][0]["path"] == "texts/*.txt"

@@ -101,6 +101,21 @@ def test_refused_access_names_the_file_of_the_error_and_the_remedy(tmp_path: Pat
     assert str(refused.value) == f"{tmp_path / 'file' / 'below'}: Not a directory. Give another folder."
 
 
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("mine/texts/a.txt", r"Let this user read and write it\."),
+        ("cache/huggingface/hub/lock", r"Let this user read and write it, or set HF_HOME to a folder of your own\."),
+        ("store", r"Give a writable FOLIO_STORE\."),
+        ("store/target/x/train.txt", r"Give a writable FOLIO_STORE\."),
+    ],
+)
+def test_refused_access_elsewhere_is_not_blamed_on_the_store(path: str, remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFault) as refused, environment_faults(tmp_path / "store" / "target"):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / path))
+    assert re.fullmatch(rf"{tmp_path / path}: Permission denied\. {remedy}", str(refused.value))
+
+
 def test_other_errors_pass_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), environment_faults(tmp_path):
         (tmp_path / "absent").read_bytes()
