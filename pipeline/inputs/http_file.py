@@ -40,7 +40,8 @@ class HttpFile(io.RawIOBase):
     server asks for in Retry-After.
 
     Raises ConfigError if the server refuses the address (404, 403, ...) or it has an unset variable, EnvironmentFault
-    when attempts are used up or the file ends before its announced length, DataError if the file changes while it is read.
+    when attempts are used up or the file ends before its announced length, DataError if the file changes while it is
+    read.
     """
 
     def __init__(
@@ -131,22 +132,26 @@ class HttpFile(io.RawIOBase):
         return data
 
     def _connect(self) -> http.client.HTTPResponse:
-        # "identity": a server that compressed the body on the way would make byte positions meaningless.
-        headers = {"User-Agent": "folio", "Accept-Encoding": "identity"}
-        request = urllib.request.Request(_quoted(self._address), headers=headers)
-        if self._authorization:
-            # Not sent along to where the server redirects us, which may be somebody else's.
-            request.add_unredirected_header("Authorization", self._authorization)
-        if self.position:
-            request.add_header("Range", f"bytes={self.position}-")
         try:
-            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout_seconds)
+            response: http.client.HTTPResponse = urllib.request.urlopen(self._request(), timeout=self.timeout_seconds)
         except (http.client.InvalidURL, ValueError):
             raise ConfigError(f"{self.shown} cannot be opened as an address.", remedy=WELL_FORMED) from None
         self._check_same_file(response)
         self._response = response
         self._skip(response)
         return response
+
+    def _request(self) -> urllib.request.Request:
+        # "identity": a server that compressed the body on the way would make byte positions meaningless.
+        request = urllib.request.Request(
+            _quoted(self._address), headers={"User-Agent": "folio", "Accept-Encoding": "identity"}
+        )
+        if self.position:
+            request.add_header("Range", f"bytes={self.position}-")
+        if self._authorization:
+            # Not sent along to where the server redirects us, which may be somebody else's.
+            request.add_unredirected_header("Authorization", self._authorization)
+        return request
 
     def _check_same_file(self, response: http.client.HTTPResponse) -> None:
         """Note the file's ETag and length. Raises DataError if it is not the file that was begun."""

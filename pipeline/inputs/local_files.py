@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,7 +119,7 @@ def name_of_web_file(address: str) -> str:
     '${PART}.jsonl'
     """
     name, filled = _last_part(address), _last_part(os.path.expandvars(address))
-    return name if is_supported(name) else name + _suffix(filled)
+    return name if name == filled or is_supported(name) else name + _suffix(filled)
 
 
 def _last_part(address: str) -> str:

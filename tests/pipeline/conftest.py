@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -297,7 +299,10 @@ def trained(shape: GPTShape, ids: torch.Tensor, *, seed: int, steps: int) -> GPT
 
 @dataclass
 class Site:
-    """Files that are served, and the faults of the next requests: a status code, "drop" or "lie"."""
+    """Files that are served, and the faults of the next requests: a status code, "drop", "lie" or an address to go to.
+
+    With `user` ("name:password") or `token` only who gives them is served: the token as a value of the query.
+    """
 
     address: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -305,6 +310,9 @@ class Site:
     ranges: bool = True
     requests: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    user: str = ""
+    token: str = ""
+    authorizations: list[str | None] = field(default_factory=list)  # of the requests so far
 
 
 @pytest.fixture
@@ -332,10 +340,20 @@ def site() -> Iterator[Site]:
 def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     wanted = handler.headers.get("Range", "")
     site.requests.append(wanted or "whole")
+    site.authorizations.append(handler.headers["Authorization"])
     content = site.files.get(handler.path.partition("?")[0])
     fault = site.faults.pop(0) if site.faults else 404 if content is None else 200
+    if site.user and handler.headers["Authorization"] != f"Basic {b64encode(site.user.encode()).decode()}":
+        fault = 401
+    if site.token and site.token not in parse_qs(handler.path.partition("?")[2]).get("token", []):
+        fault = 403
     if isinstance(fault, int) and fault != 200:
-        handler.send_error(fault)
+        handler.send_error(fault, f"{handler.path} is not for you")  # as careless servers do
+        return
+    if "://" in str(fault):
+        handler.send_response(302)
+        handler.send_header("Location", str(fault))
+        handler.end_headers()
         return
     assert content is not None, "a fault other than a status needs a file"
     start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
