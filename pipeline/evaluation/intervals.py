@@ -182,7 +182,7 @@ def _blocks(nats: Floats, tokens: NDArray[np.int64]) -> tuple[Floats, Floats, in
     if len(nats) < 2:
         raise DataError(
             f"The validation text of {int(tokens.sum())} tokens makes {len(nats)} window; an interval needs two.",
-            remedy="Set report.stride to less than the context, or use a longer text.",
+            remedy="Leave report.stride out, or raise target.validation.",
         )
     length = block_windows(len(nats))
     # Blocks wrap around: without that the windows at both ends would be drawn less often than the others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from gpt.loss import IGNORED
 from pipeline.errors import ConfigError
 from pipeline.tokens.shard import TokenStream
 
+# Fewer give an interval of hardly any blocks (evaluation/intervals.py draws four at least), so that a short text is
+# counted in smaller pieces: at this number a block is five of them.
+FEWEST_WINDOWS = 20
+
 
 @dataclass(frozen=True)
 class ScoringWindows:
@@ -19,12 +24,19 @@ class ScoringWindows:
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
+    in_pieces: bool = False  # the text is so short that each window counts a piece, with what is before it as context
 
     @classmethod
     def of_shard(cls, shard: Path, *, tokenizer_sha256: str, context: int, stride: int | None = None) -> ScoringWindows:
-        """All of a shard, each token scored once. Raises DataError if another tokenizer wrote it."""
+        """All of a shard, each token scored once; a text of few windows in pieces, if there is no `stride`.
+
+        Raises DataError if another tokenizer wrote it.
+        """
         stream = TokenStream.open([shard], tokenizer_sha256=tokenizer_sha256)
-        return cls(*scoring_windows(stream.window(0, len(stream)), context, stride))
+        tokens = stream.window(0, len(stream))
+        if stride is None and 1 <= len(tokens) - 1 <= (FEWEST_WINDOWS - 1) * context:
+            return cls(*windows_of_pieces(tokens, context, FEWEST_WINDOWS), in_pieces=True)
+        return cls(*scoring_windows(tokens, context, stride))
 
     @classmethod
     def covering(cls, stream: TokenStream, *, context: int) -> ScoringWindows:
@@ -101,6 +113,25 @@ def scoring_windows(
     # What the window before has already scored serves as context only.
     targets[1:, : context - stride] = IGNORED
     return inputs[:num_windows], targets
+
+
+def windows_of_pieces(
+    tokens: NDArray[np.unsignedinteger], context: int, num_pieces: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `scoring_windows`, for a short text: `num_pieces` windows that each count a piece of the text.
+
+    The pieces are of equal length, but for one token, and there are as many as tokens if those are fewer. Each token is
+    predicted from all of the text before it, as far as the context reaches.
+    """
+    num_targets = len(tokens) - 1
+    ends = np.unique(np.linspace(0, num_targets, min(num_pieces, num_targets) + 1).round().astype(np.int64))
+    inputs = np.full((len(ends) - 1, context), tokens[0], np.int64)
+    targets = np.full((len(ends) - 1, context), IGNORED, np.int64)
+    for row, (first, end) in enumerate(pairwise(ends.tolist())):
+        start = max(end - context, 0)
+        inputs[row, : end - start] = tokens[start:end]
+        targets[row, first - start : end - start] = tokens[first + 1 : end + 1]
+    return inputs, targets
 
 
 def _cut(tokens: NDArray[np.generic], context: int, stride: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError
 from pipeline.graph.fitted_batch import TrainingText, fitted_section
 from pipeline.graph.stage_counts import ShardsCounts
 from pipeline.graph.stages import Stage
+from pipeline.runtime.formatting import counted
 from pipeline.training.deepspeed_config import refuse_owned_keys
 from pipeline.training.training_plan import BatchGeometry, branches_of
 
@@ -21,6 +22,8 @@ def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int, shard
     Whatever the data; once there are `shards`, also if their text is too short for what the config asks for.
     """
     refuse_owned_keys(config.deepspeed)
+    if shards is not None:
+        refuse_unmeasurable(shards)
     for stage in stages:
         if stage.trains:
             section: Any = getattr(config, stage.name)
@@ -40,4 +43,15 @@ def refuse_flattened_matrices(stage: str, section: TrainingSection) -> None:
         raise ConfigError(
             f"{stage}.optimizer muon needs whole matrices; zero {section.zero} with {section.dtype} cuts them up.",
             remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32 or mixed, or use adamw.",
+        )
+
+
+def refuse_unmeasurable(shards: ShardsCounts) -> None:
+    """Raise ConfigError for a target whose validation split is too short to give the report an interval."""
+    # A shard begins with the end-of-text id, which nothing predicts; then two tokens are two pieces to draw from.
+    tokens = shards.target_validation.tokens - 1
+    if tokens < 2:
+        raise ConfigError(
+            f"The target's validation split has {counted(tokens, 'token')}; an interval needs two.",
+            remedy="Raise target.validation, or give a longer target.",
         )

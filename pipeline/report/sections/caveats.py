@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.evaluation.arms import TrainedArm
+from pipeline.evaluation.intervals import block_windows
 from pipeline.graph.stage_counts import PretrainCounts, ShardsCounts
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.section_records import ReportedPretraining, ReportedRival
@@ -35,7 +36,21 @@ def caveats_section(
     if "corpus" in run.artifacts and (pretraining is None or pretraining.gap is None):
         nothing = run.artifacts["shards"].counts_as(ShardsCounts).corpus_validation.tokens == 0
         lines.append(NOTHING_HELD_OUT if nothing else TOO_LITTLE_HELD_OUT)
-    return (*lines, *batch_caveats(run))
+    return (*lines, *batch_caveats(run), *short_text_caveats(run))
+
+
+def short_text_caveats(run: FinishedRun) -> Iterator[str]:
+    """Doubts about a target so short that its splits hold a few windows of the model's context, or none."""
+    num_windows, context = run.windows.inputs.shape
+    if run.windows.in_pieces:
+        blocks = max(num_windows // block_windows(num_windows), 2)
+        yield (
+            f"The validation text has {run.windows.num_tokens:,} tokens; the interval rests on {blocks} draws of "
+            f"neighbouring pieces of it, which say little about another text."
+        )
+    selection = run.artifacts["shards"].counts_as(ShardsCounts).target_selection.tokens
+    if selection <= context:
+        yield f"Learning rates and best steps were chosen on {selection:,} tokens, less than one window."
 
 
 def batch_caveats(run: FinishedRun) -> Iterator[str]:

@@ -19,6 +19,10 @@ CURVE = (
     "squares; its intervals repeat the fit on resampled texts, with every point moved by the spread of the "
     "finetuning seeds."
 )
+PIECES = (
+    " The text is so short that each window counts one of {num_windows} pieces of it; every token is predicted from "
+    "all of the text before it, as far as the context reaches."
+)
 LEAK = (
     "Corpus, shards, pretraining and finetuning are made again with decontamination switched off and everything "
     "else the same, the tokenizer too. What the finetuned loss falls by is what the validation text in the corpus "
@@ -31,6 +35,8 @@ def methods_section(run: FinishedRun) -> dict[str, str]:
     """A paragraph by subject; what goes beyond the arms is explained where the report has it."""
     num_windows = len(run.windows.inputs)
     paragraphs = methods(num_windows, block_windows(num_windows), run.section.resamples)
+    if run.windows.in_pieces:
+        paragraphs["Loss"] += PIECES.format(num_windows=num_windows)
     beyond = {"Rivals": (RIVALS, run.rivals), "Curve": (CURVE, run.points), "Leak": (LEAK, run.leak)}
     return paragraphs | {subject: text for subject, (text, shown) in beyond.items() if shown}
 

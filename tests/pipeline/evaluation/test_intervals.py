@@ -135,7 +135,9 @@ def test_arms_on_other_windows_are_refused() -> None:
 
 
 def test_a_text_of_one_window_is_refused() -> None:
-    with pytest.raises(DataError, match="an interval needs two"):
+    with pytest.raises(
+        DataError, match=r"an interval needs two\. Leave report\.stride out, or raise target\.validation"
+    ):
         arm_loss(losses(np.ones((2, 1))), resamples=10, seed=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from gpt.loss import IGNORED
 from pipeline.errors import ConfigError, DataError
-from pipeline.tokens.scoring_windows import ScoringWindows, scoring_windows
+from pipeline.tokens.scoring_windows import FEWEST_WINDOWS, ScoringWindows, scoring_windows, windows_of_pieces
 from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, shard_name, write_shard
 
 X = IGNORED
@@ -62,7 +62,7 @@ def test_stride_outside_the_context_is_refused(stride: int) -> None:
 def stream_of(folder: Path, num_tokens: int) -> TokenStream:
     """The stream of a shard "target/selection" with the tokens 0 ... num_tokens - 1."""
     path = folder / "target" / "selection.arrow"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     info = ShardInfo(shard_name(path), "target", tokenizer_sha256="a" * 64, vocab_size=1000, end_of_text=0)
     tokens = np.arange(num_tokens, dtype=np.uint16)
     write_shard(path, [Rows(tokens, np.array([0, num_tokens]), ["selection"])], info)
@@ -121,3 +121,38 @@ def test_a_stream_shorter_than_a_window_is_scored_as_far_as_it_goes(tmp_path: Pa
     windows = ScoringWindows.spread_over(stream_of(tmp_path, 8), num_tokens=100, context=10)
     assert windows.inputs.shape == (1, 10)
     assert windows.targets.tolist() == [[1, 2, 3, 4, 5, 6, 7, X, X, X]]
+
+
+def test_pieces_by_hand() -> None:
+    inputs, targets = windows_of_pieces(np.array([9, 1, 2, 3, 4, 5, 6], np.uint16), context=4, num_pieces=3)
+    assert inputs.tolist() == [[9, 1, 9, 9], [9, 1, 2, 3], [2, 3, 4, 5]]
+    assert targets.tolist() == [[1, 2, X, X], [X, X, 3, 4], [X, X, 5, 6]]
+
+
+@pytest.mark.parametrize("num_tokens", [2, 3, 15, 21, 22, 63, 19 * 8 + 1])
+def test_a_short_text_is_counted_once_in_enough_windows_of_nearly_equal_pieces(tmp_path: Path, num_tokens: int) -> None:
+    windows = windows_of(tmp_path, num_tokens)
+    counted = windows.targets[windows.targets != X]
+    assert counted.tolist() == list(range(1, num_tokens)), "every token but the first, once and in order"
+    sizes = (windows.targets != X).sum(axis=1)
+    assert len(sizes) == min(FEWEST_WINDOWS, num_tokens - 1)
+    assert sizes.max() - sizes.min() <= 1
+    for inputs, targets in zip(windows.inputs, windows.targets, strict=True):
+        last = int(np.flatnonzero(targets != X)[-1])
+        # The stream counts up, so a target is its input plus one; from the text's beginning, or a whole context.
+        assert (targets[: last + 1][targets[: last + 1] != X] == inputs[: last + 1][targets[: last + 1] != X] + 1).all()
+        assert inputs[0] == 0 or last == 7
+
+
+def test_a_text_of_enough_windows_is_not_cut_into_pieces(tmp_path: Path) -> None:
+    assert windows_of(tmp_path, 19 * 8 + 1).in_pieces
+    enough = windows_of(tmp_path, 19 * 8 + 2)
+    assert len(enough.inputs) == FEWEST_WINDOWS and not enough.in_pieces
+    assert not windows_of(tmp_path, 63, stride=4).in_pieces
+
+
+def windows_of(folder: Path, num_tokens: int, stride: int | None = None) -> ScoringWindows:
+    """Windows of a context of 8 over a text of the tokens 0, 1, 2 and so on."""
+    stream_of(folder, num_tokens)
+    path = folder / "target" / "selection.arrow"
+    return ScoringWindows.of_shard(path, tokenizer_sha256="a" * 64, context=8, stride=stride)

@@ -11,6 +11,23 @@ from pipeline.graph.stages import STAGES
 from pipeline.training.preflight import refuse_impossible
 
 
+def shards_of(validation: int) -> ShardsCounts:
+    """A corpus of 40 samples and a target of 9, with so many tokens in its validation split."""
+
+    def totals(tokens: int) -> TextTotals:
+        return TextTotals(documents=1, tokens=tokens, bytes=3 * tokens)
+
+    return ShardsCounts(
+        target_train=totals(9 * 256 + 1),
+        target_selection=totals(200),
+        target_validation=totals(validation),
+        corpus_train=totals(40 * 256 + 1),
+        corpus_validation=totals(0),
+        sources={"x": totals(40 * 256 + 1)},
+        val_ngrams_left_in_shards=0,
+    )
+
+
 def config(**changes: Any) -> Config:
     return Config.model_validate({"name": "x", "corpus": {"sources": [{"path": "x"}]}, **changes})
 
@@ -48,18 +65,7 @@ def test_what_no_data_can_mend_is_refused(changes: dict[str, Any], refusal: str)
 def test_text_that_is_too_short_for_what_was_set_is_refused_once_it_is_counted(
     changes: dict[str, Any], refusal: str
 ) -> None:
-    def totals(tokens: int) -> TextTotals:
-        return TextTotals(documents=1, tokens=tokens, bytes=3 * tokens)
-
-    counts = ShardsCounts(
-        target_train=totals(9 * 256 + 1),
-        target_selection=totals(200),
-        target_validation=totals(200),
-        corpus_train=totals(40 * 256 + 1),
-        corpus_validation=totals(0),
-        sources={"x": totals(40 * 256 + 1)},
-        val_ngrams_left_in_shards=0,
-    )
+    counts = shards_of(validation=200)
     refuse_impossible(config(), STAGES, 1, counts)
     refuse_impossible(config(**changes), STAGES, 1)
     with pytest.raises(ConfigError, match=refusal):
@@ -82,3 +88,9 @@ def test_the_number_of_ranks_decides_whether_a_batch_divides() -> None:
         refuse_impossible(three, scratch, 2)
     assert caught.value.remedy.startswith("Use 1,024")
     refuse_impossible(config(scratch={"batch_tokens": 1024}, model={"context": 256}), scratch, 2)
+
+
+def test_a_validation_split_of_one_token_is_refused_before_anything_trains() -> None:
+    refuse_impossible(config(), STAGES, 1, shards_of(validation=3))
+    with pytest.raises(ConfigError, match="validation split has 1 token; an interval needs two"):
+        refuse_impossible(config(), STAGES, 1, shards_of(validation=2))

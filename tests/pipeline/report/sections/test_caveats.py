@@ -3,11 +3,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.evaluation.arms import TrainedArm, read_arm
 from pipeline.report.finished_run import FinishedRun
-from pipeline.report.sections.caveats import arm_caveats, batch_caveats, caveats_section, rival_caveats
+from pipeline.report.sections.caveats import (
+    arm_caveats,
+    batch_caveats,
+    caveats_section,
+    rival_caveats,
+    short_text_caveats,
+)
+from pipeline.report.sections.methods import methods_section
+from pipeline.tokens.scoring_windows import ScoringWindows, windows_of_pieces
 
 
 def nothing_held_out(chain: Any) -> None:
@@ -79,3 +88,17 @@ def test_batches_smaller_than_the_config_asks_for_are_a_caveat(chain: Any) -> No
     assert list(batch_caveats(FinishedRun.of(chain.work("short")))) == [
         f"{stage}: the text is too short for batches of 128 tokens; they had 64." for stage in ("pretrain", "scratch")
     ]
+
+
+def test_a_target_of_a_few_windows_is_a_caveat(chain: Any) -> None:
+    run = FinishedRun.of(chain.work())
+    assert list(short_text_caveats(run)) == []
+    tokens = np.arange(64, dtype=np.uint16) % 8
+    few = replace(run, windows=ScoringWindows(*windows_of_pieces(tokens, 16, 20), in_pieces=True))
+    (text,) = short_text_caveats(few)
+    assert text.startswith("The validation text has 63 tokens; the interval rests on 4 draws of neighbouring pieces")
+    assert "each window counts one of 20 pieces" in methods_section(few)["Loss"]
+    assert "pieces" not in methods_section(run)["Loss"]
+    chain.recounted("shards", target_selection={"documents": 1, "tokens": 16, "bytes": 16})
+    (choice,) = short_text_caveats(FinishedRun.of(chain.work("short")))
+    assert choice == "Learning rates and best steps were chosen on 16 tokens, less than one window."
