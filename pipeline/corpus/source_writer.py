@@ -5,18 +5,11 @@ from __future__ import annotations
 import json
 
 from pipeline.corpus.cleaning import RecordResult
+from pipeline.corpus.losses import ENCODING, FILE_DAMAGE, LOST_RECORDS, UNREADABLE
 from pipeline.corpus.seen_texts import SeenTexts
 from pipeline.corpus.source_counts import SourceCounts
 from pipeline.corpus.source_files import SourceFiles
 from pipeline.corpus.splits import SplitRule
-
-# Reasons that end a file, and how the operator reads them. Every other reason is about a single record.
-FILE_DAMAGE = {
-    "empty_file": "has no bytes",
-    "truncated_file": "ends early",
-    "corrupt_file": "is corrupt",
-    "missing_column": "lacks the column",
-}
 
 
 class SourceWriter:
@@ -30,7 +23,7 @@ class SourceWriter:
         self, files: SourceFiles, counts: SourceCounts, split_rule: SplitRule, seen: SeenTexts, max_bytes: float
     ) -> None:
         self.counts, self.split_rule, self.seen, self.max_bytes = counts, split_rule, seen, max_bytes
-        self.full = False  # a document was refused because it would have crossed max_bytes
+        self.too_large_bytes = 0  # of the document that was refused because it would have crossed max_bytes
         self._parts = files.part_writers()
         self._file_names: set[str] = set()
         self._set_aside = files.set_aside.open("w", encoding="utf-8")
@@ -43,16 +36,17 @@ class SourceWriter:
 
     def take(self, result: RecordResult) -> bool:
         """Keep or set aside; False, and nothing counted, at the document that would cross `max_bytes` of text."""
-        self._file_names.add(result.file)
+        if result.reason not in UNREADABLE:
+            self._file_names.add(result.file)
         # Only here can duplicates be seen: a worker knows the records of its own unit of work.
         reason = result.reason or ("duplicate" if result.digest in self.seen else "")
         if reason:
             self._drop(result, reason)
         elif self.counts.bytes + result.text_bytes > self.max_bytes:
-            self.full = True
+            self.too_large_bytes = result.text_bytes
         else:
             self._keep(result)
-        return not self.full
+        return not self.too_large_bytes
 
     def finish(self) -> None:
         """Write what is still held."""
@@ -67,11 +61,31 @@ class SourceWriter:
         self.counts.count_kept(result.text_bytes, validation=split == "validation")
 
     def _drop(self, result: RecordResult, reason: str) -> None:
-        self.counts.count_dropped(reason)
-        if reason == "contaminated":
-            self.counts.contaminated_bytes += result.text_bytes
-        if reason in FILE_DAMAGE:
-            self.counts.damaged_files.append({"source": self.counts.name, "file": result.file, "reason": reason})
+        counts = self.counts
+        counts.count_dropped(reason)
         # The place and not the text: what was set aside may be private, broken or huge.
-        entry = {"source": self.counts.name, "file": result.file, "line": result.line, "reason": reason}
+        entry: dict[str, str | int] = {
+            "source": counts.name,
+            "file": result.file,
+            "line": result.line,
+            "reason": reason,
+        }
+        if reason == "contaminated":
+            counts.contaminated_bytes += result.text_bytes
+        elif reason == "too_short":
+            counts.longest_too_short = max(counts.longest_too_short, result.characters)
+        if reason in FILE_DAMAGE:
+            counts.damaged_files.append({"source": counts.name, "file": result.file, "reason": reason})
+            counts.lost_bytes += result.file_bytes
+            entry |= {"bytes": result.file_bytes} if result.file_bytes else {}
+        if reason in FILE_DAMAGE or reason in LOST_RECORDS:
+            counts.note_place(reason, _place(result, reason))
+            counts.count_hints(reason, result.hints)
+            entry |= {"detail": result.detail} if result.detail else {}
         self._set_aside.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+def _place(result: RecordResult, reason: str) -> str:
+    """File and line, and for bytes that are no text also which."""
+    place = result.file if reason in FILE_DAMAGE else f"{result.file}:{result.line}"
+    return f"{place} {result.detail}" if reason in ENCODING and result.detail else place

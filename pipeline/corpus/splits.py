@@ -34,6 +34,10 @@ class SplitRule:
 
     def split_of(self, digest: bytes) -> str:
         """The split of the text with this digest (`seen_texts.text_digest`)."""
+        return "validation" if self.draw(digest) < self.validation_share * 2**64 else "train"
+
+    def draw(self, digest: bytes) -> int:
+        """The place of a text in the order in which texts are drawn for validation, below 2**64."""
         # Keyed, so that two seeds give unrelated splits; the digest alone would give every seed the same one.
         keyed = hashlib.blake2b(digest, digest_size=8, key=str(self.seed).encode()).digest()
-        return "validation" if int.from_bytes(keyed, "big") < self.validation_share * 2**64 else "train"
+        return int.from_bytes(keyed, "big")

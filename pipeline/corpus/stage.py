@@ -1,8 +1,9 @@
 """Stage `corpus`: from sources to parts: stream, clean, deduplicate, decontaminate, split.
 
-    source -> records (datasets stream) -> results (worker processes) -> parts, set_aside.jsonl
+    source -> records (datasets stream) -> results (worker processes) -> parts, set_aside.jsonl -> held-out part
 
 One source after the other; a finished one leaves its counts in `drafts/`, so a killed stage continues with the next.
+What of it was lost is in `losses`; how the held-out part is made where there are few documents, in `held_out`.
 Which documents are kept depends only on the sources, the config and the target, never on the number of workers.
 """
 
@@ -11,25 +12,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config.text_sections import CorpusSection, DecontaminateSection, SourceSection
 from pipeline.corpus.cleaning import CleaningRules, RecordResult, clean_records
 from pipeline.corpus.contamination import Ngram, ngrams_in_part, ngrams_of_file
+from pipeline.corpus.held_out import hold_out, line_about, start_over_if_interrupted
 from pipeline.corpus.installed_text import docstrings
+from pipeline.corpus.losses import FILE_DAMAGE, damage_line, refuse_lost, refuse_no_document, summary
 from pipeline.corpus.parts import part_paths
 from pipeline.corpus.records import Record, payload_bytes
 from pipeline.corpus.seen_texts import SeenTexts
 from pipeline.corpus.source_counts import SourceCounts, corpus_counts
 from pipeline.corpus.source_files import SourceFiles, publish_set_aside
-from pipeline.corpus.source_writer import FILE_DAMAGE, SourceWriter
+from pipeline.corpus.source_writer import SourceWriter
 from pipeline.corpus.sources import ResolvedSource, resolve_all
 from pipeline.corpus.splits import CORPUS_SPLITS, SplitRule, target_file
-from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.execution.worker_pool import WorkerPool, worker_pool
 from pipeline.graph.stage_counts import Contamination, CorpusCounts
 from pipeline.graph.work import Work
-from pipeline.runtime.progress import Progress
+from pipeline.inputs.outside import INSTALLED_TEXT, find_sources
 
 # A worker's unit: large enough that passing it to another process is cheap beside the work on it.
 GROUP_BYTES = 2_000_000
@@ -41,30 +44,32 @@ INSTALLED = SourceSection(name="installed-text", path="docstrings", license="tho
 def build_corpus(work: Work) -> CorpusCounts:
     """Write the parts of every source; returns the counts.
 
-    Raises ConfigError for a source that is missing or empty, DataError for one that gives no document or for an empty
-    validation split, EnvironmentFault for a network that does not answer.
+    Raises ConfigError for a source that is missing or empty, DataError for one that gives no document or lost too much,
+    or if nothing can be held out, EnvironmentFault for a network that does not answer.
     """
     section: CorpusSection = work.slice["corpus"]
     with worker_pool(work.workers) as pool:
-        sources, origin = _resolved_sources(section, pool, work.progress)
-        source_counts = _write_sources(sources, work, pool)
+        sources, origin = _resolved_sources(work, pool)
+        start_over_if_interrupted(work.folder, len(sources))
+        read = _write_sources(sources, work, pool)
+        source_counts, held_out = hold_out(work.folder, read, section)
         contamination = _count_contamination(source_counts, work, pool)
-    counts = corpus_counts(source_counts, origin, contamination)
-    _refuse_empty_validation(section, counts)
     publish_set_aside(work.folder, len(sources))
-    return counts
+    work.progress.say(summary(source_counts))
+    work.progress.say(line_about(held_out, source_counts))
+    return corpus_counts(source_counts, origin, contamination, held_out)
 
 
-def _resolved_sources(section: CorpusSection, pool: WorkerPool, progress: Progress) -> tuple[list[ResolvedSource], str]:
+def _resolved_sources(work: Work, pool: WorkerPool) -> tuple[list[ResolvedSource], str]:
     """The sources to read, and their `origin` for the counts."""
-    try:
-        return resolve_all(section.sources, section.seed), "sources"
-    except (ConfigError, EnvironmentFault) as error:
-        if not section.fallback:
-            raise
-        progress.say(f"CORPUS NOT FOUND: {error.message}")
-    progress.say("Using docstrings of the installed Python packages: a demonstration, not a result.")
-    return [ResolvedSource(INSTALLED, lambda: docstrings(pool), INSTALLED.license)], "installed text"
+    section: CorpusSection = work.slice["corpus"]
+    texts = work.outside or find_sources(section)
+    stand_in = texts.get(INSTALLED_TEXT)
+    if stand_in is None or stand_in.kind != "installed":
+        return resolve_all(section.sources, section.seed, texts), "sources"
+    work.progress.say(f"CORPUS NOT FOUND: {stand_in.note}")
+    work.progress.say("Using docstrings of the installed Python packages: a demonstration, not a result.")
+    return [ResolvedSource(INSTALLED, stand_in, lambda: docstrings(pool), INSTALLED.license)], "installed text"
 
 
 def _write_sources(sources: Sequence[ResolvedSource], work: Work, pool: WorkerPool) -> list[SourceCounts]:
@@ -79,22 +84,35 @@ def _write_sources(sources: Sequence[ResolvedSource], work: Work, pool: WorkerPo
             bytes_left = (math.inf if limit is None else limit) - sum(finished.bytes for finished in all_counts)
             # What earlier sources left of their shares goes to the later ones, so shares are found anew each time.
             max_bytes = fair_share(bytes_left, [later.section.max_bytes for later in sources[index:]])
-            counts = _write_source(source, files, seen, max_bytes, work, pool)
+            earlier = [finished.name for finished in all_counts]
+            counts = _write_source(source, files, seen, max_bytes, earlier, work, pool)
         else:
             # Its texts must count as seen again, or a restarted stage would keep duplicates that a whole one drops.
             for document in files.documents():
                 seen.add_text(document["text"])
+        # After the counts are saved: once the loss is accepted, which changes no text, nothing is read again.
+        refuse_lost(counts, work.slice["corpus"].max_lost)
         all_counts.append(counts)
     return all_counts
 
 
 def _write_source(
-    source: ResolvedSource, files: SourceFiles, seen: SeenTexts, max_bytes: float, work: Work, pool: WorkerPool
+    source: ResolvedSource,
+    files: SourceFiles,
+    seen: SeenTexts,
+    max_bytes: float,
+    earlier: Sequence[str],
+    work: Work,
+    pool: WorkerPool,
 ) -> SourceCounts:
-    """Write the parts of one source until it ends or `max_bytes` of text are kept, and then its counts."""
+    """Write the parts of one source until it ends or `max_bytes` of text are kept, and then its counts.
+
+    `earlier` names the sources whose texts were `seen`.
+    """
     section: CorpusSection = work.slice["corpus"]
     name = source.section.name
-    counts = SourceCounts(name, source.license, source.revision)
+    counts = SourceCounts(name, source.license, source.revision, source.section.field)
+    counts.files_found = len(source.text.files) + len(source.unreadable)
     files.counts.parent.mkdir(parents=True, exist_ok=True)
     # The bar counts towards the cap where there is one: how much of the files has to be read for it is not known.
     capped = max_bytes < math.inf
@@ -103,16 +121,24 @@ def _write_source(
         SourceWriter(files, counts, SplitRule(section.validation, section.seed), seen, max_bytes) as writer,
         work.progress.task(f"reading {name}", total, "bytes") as task,
     ):
-        for result in _results(source, work, pool):
+        for result in chain(_unreadable(source), _results(source, work, pool)):
             if not writer.take(result):
                 break
             if result.reason in FILE_DAMAGE:
-                work.progress.say(_damage_line(name, result))
+                work.progress.say(damage_line(name, result.file, result.reason, result.detail, result.line - 1))
             task.advance(len(result.document) if capped or not total else result.file_bytes)
         writer.finish()
-    _refuse_no_document(counts, max_bytes, full=writer.full)
+    refuse_no_document(counts, max_bytes, writer.too_large_bytes, earlier)
+    # Before the counts, which make the source a finished one: a restarted stage would trust what was read of it.
+    source.text.refuse_changed()
     counts.save(files.counts)
     return counts
+
+
+def _unreadable(source: ResolvedSource) -> Iterator[RecordResult]:
+    """What the path of a source matched that is no file, such as dangling links, as damage."""
+    for entry in source.unreadable:
+        yield RecordResult(entry.name, 1, entry.reason)
 
 
 def _results(source: ResolvedSource, work: Work, pool: WorkerPool) -> Iterator[RecordResult]:
@@ -124,6 +150,7 @@ def _results(source: ResolvedSource, work: Work, pool: WorkerPool) -> Iterator[R
         min_characters=section.min_characters,
         validation_text=_validation_text(work),
         ngram_words=section.decontaminate.ngram_words if section.decontaminate else None,
+        encoding=source.section.encoding,
     )
     for results in pool.in_order(partial(clean_records, rules), record_groups(source.records())):
         yield from results
@@ -185,40 +212,3 @@ def record_groups(records: Iterable[Record]) -> Iterator[list[Record]]:
             group, size = [], 0
     if group:
         yield group
-
-
-def _damage_line(source: str, result: RecordResult) -> str:
-    return (
-        f"DAMAGED: {result.file} of {source} {FILE_DAMAGE[result.reason]} ({result.detail}); "
-        f"{result.line - 1:,} records before that were read, what follows is lost."
-    )
-
-
-def _refuse_no_document(counts: SourceCounts, max_bytes: float, *, full: bool) -> None:
-    """Raise ConfigError or DataError for a source of which nothing was kept; `full`: its cap is the reason."""
-    if counts.documents:
-        return
-    too_large = f"its first usable document is larger than its share of {max_bytes:,.0f} bytes"
-    raise_cap = "Raise corpus.max_bytes, or the max_bytes of the source."
-    if counts.documents_in:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(counts.dropped.items()))
-        raise DataError(
-            f"Source {counts.name} gave no document out of {counts.documents_in:,} ({reasons})"
-            + (f": {too_large}." if full else "."),
-            remedy=raise_cap if full else "Check its field and path, or remove it from corpus.sources.",
-        )
-    if full:
-        raise ConfigError(f"Source {counts.name} gave no document: {too_large}.", remedy=raise_cap)
-    raise ConfigError(
-        f"Source {counts.name} gave no document: it has no records.",
-        remedy="Name a source that has some, or remove it from corpus.sources.",
-    )
-
-
-def _refuse_empty_validation(section: CorpusSection, counts: CorpusCounts) -> None:
-    if section.validation and not counts.validation_documents:
-        raise DataError(
-            f"None of {counts.documents_kept:,} documents falls into the corpus' validation split of "
-            f"{section.validation:.1%}.",
-            remedy="Raise corpus.validation, or set it to 0 to pretrain without one.",
-        )

@@ -66,7 +66,8 @@ def test_bad_line_is_rejected_with_its_reason(line: bytes, reason: str) -> None:
 
 
 def test_shortness_is_counted_in_characters() -> None:
-    assert result_of("\u00e9\u00e9\u00e9", "text", min_characters=4).reason == "too_short"
+    short = result_of("\u00e9\u00e9\u00e9", "text", min_characters=4)
+    assert (short.reason, short.characters) == ("too_short", 3)
     assert result_of("\u00e9\u00e9\u00e9", "text", min_characters=3).reason == ""
 
 
@@ -95,3 +96,23 @@ def test_contaminated_document_is_rejected_with_its_size(tmp_path: Path) -> None
     result = result_of(quoting, "text", validation_text=target, ngram_words=4)
     assert (result.reason, result.text_bytes) == ("contaminated", len(quoting))
     assert result_of(quoting, "text", validation_text=target, ngram_words=6).reason == ""
+
+
+def test_missing_field_names_the_keys_that_are_there() -> None:
+    result = result_of(b'{"id": 1, "data": {"text": "three words here"}}')
+    assert (result.reason, result.detail) == ("missing_field", "no key 'text' among id, data.text")
+    assert result.hints == (("id", 0), ("data.text", 16))
+
+
+def test_dotted_field_leads_into_the_object() -> None:
+    rules = CleaningRules("books", "data.text", 1, Path("unused"), None)
+    (result,) = clean_records(rules, [Record("a.jsonl", 1, "json", b'{"id": 1, "data": {"text": "found"}}')])
+    assert json.loads(result.document) == {"id": "1", "source": "books", "text": "found"}
+
+
+def test_text_in_the_config_s_encoding_is_decoded_and_what_is_not_is_rejected() -> None:
+    assert result_of("un caf\u00e9 noir".encode("cp1252"), "text").reason == "invalid_utf8"
+    assert result_of("un caf\u00e9 noir".encode("cp1252"), "text").hints == (("cp1252", 1),)
+    result = result_of("un caf\u00e9 noir".encode("cp1252"), "text", encoding="cp1252")
+    assert json.loads(result.document)["text"] == "un caf\u00e9 noir"
+    assert result_of(b"\x81", "text", encoding="cp1252").reason == "undecodable"

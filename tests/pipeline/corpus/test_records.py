@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.corpus.cleaning import CleaningRules, clean_records
-from pipeline.corpus.records import is_supported, read_file, split_lines
+from pipeline.corpus.records import Damage, read_file, split_lines
 
 RULES = CleaningRules("messy", "text", min_characters=1, validation_text=Path("unused"), ngram_words=None)
 
@@ -98,9 +100,88 @@ def test_records_add_up_to_the_bytes_of_their_file(tmp_path: Path) -> None:
     assert sum(record.file_bytes for record in read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text")) == 32
 
 
+@pytest.mark.parametrize("indent", [None, 1, 4])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.json.gz"])
+def test_json_array_gives_a_record_an_element(tmp_path: Path, indent: int | None, name: str) -> None:
+    content = json.dumps([{"text": f"text {n}"} for n in range(5_000)], indent=indent).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    records = list(read_file(str(tmp_path / name), name, "text"))
+    assert [json.loads(record.payload)["text"] for record in records] == [f"text {n}" for n in range(5_000)]
+    assert [record.line for record in records] == list(range(1, 5_001))
+
+
+def test_object_over_several_lines_is_one_record(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"id": 1, "text": "one"}, indent=2))
+    (record,) = read_file(str(tmp_path / "a.json"), "a.json", "text")
+    assert json.loads(record.payload) == {"id": 1, "text": "one"}
+
+
+def test_json_array_that_ends_early_is_damage_and_its_elements_are_kept(tmp_path: Path) -> None:
+    content = json.dumps([{"text": "one"}, {"text": "two"}, {"text": "three"}])
+    (tmp_path / "a.json").write_text(content[:-5])
+    *good, last = read_file(str(tmp_path / "a.json"), "a.json", "text")
+    assert [json.loads(record.payload)["text"] for record in good] == ["one", "two"]
+    assert (last.kind, last.payload.reason) == ("damage", "truncated_file")
+
+
+@pytest.mark.parametrize("spread", [False, True])
 @pytest.mark.parametrize(
-    ("name", "supported"),
-    [("a.jsonl", True), ("a.jsonl.zst", True), ("a.txt.gz", True), ("a.parquet", True), ("a.tsv", False), ("a", False)],
+    ("stored_as", "encoding"),
+    [("utf-16", None), ("utf-32", None), ("utf-8-sig", None), ("cp1252", "cp1252"), ("utf-16-be", "utf-16-be")],
 )
-def test_supported_names(name: str, supported: bool) -> None:
-    assert is_supported(name) is supported
+def test_json_is_read_in_the_encoding_of_its_mark_or_of_the_config(
+    tmp_path: Path, stored_as: str, encoding: str | None, spread: bool
+) -> None:
+    objects = [{"text": f"caf\u00e9 {n}"} for n in range(3)]
+    lines = "\r\n".join(json.dumps(one, ensure_ascii=False) for one in objects)
+    content = json.dumps(objects, ensure_ascii=False) if spread else lines
+    (tmp_path / "a.jsonl").write_bytes(content.encode(stored_as))
+    rules = dataclasses.replace(RULES, encoding=encoding)
+    results = clean_records(rules, read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text", encoding))
+    assert [json.loads(result.document)["text"] for result in results] == [one["text"] for one in objects]
+
+
+def test_brackets_inside_of_characters_do_not_end_an_array(tmp_path: Path) -> None:
+    r"""The second byte of this character in Shift JIS is that of a backslash."""
+    text = "\u8868" * 3
+    assert text.encode("shift_jis")[1:2] == b"\\"
+    (tmp_path / "a.json").write_bytes(b'[{"text": "' + text.encode("shift_jis") + b'"}, {"text": "next"}]')
+    rules = dataclasses.replace(RULES, encoding="shift_jis")
+    results = clean_records(rules, read_file(str(tmp_path / "a.json"), "a.json", "text", "shift_jis"))
+    assert [json.loads(result.document)["text"] for result in results] == [text, "next"]
+
+
+def test_lines_in_utf_16_without_a_mark_are_damage_that_names_the_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes((json.dumps({"text": "one"}) + "\n").encode("utf-16-le") * 3)
+    (record,) = read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text")
+    assert (record.payload.reason, record.payload.hints) == ("undecodable_file", (("utf-16-le", 1),))
+    assert len(list(read_file(str(tmp_path / "a.jsonl"), "a.jsonl", "text", "utf-16-le"))) == 3
+
+
+def test_dotted_field_leads_into_structs_of_parquet(tmp_path: Path) -> None:
+    rows = [{"text": "one", "n": 1}, None, {"text": "three", "n": 3}]
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "data": rows}), tmp_path / "a.parquet")
+    records = list(read_file(str(tmp_path / "a.parquet"), "a.parquet", "data.text"))
+    assert [(record.id, record.payload) for record in records] == [("a", b"one"), ("b", None), ("c", b"three")]
+
+
+def test_column_whose_name_has_the_dot_comes_before_the_struct(tmp_path: Path) -> None:
+    table = pa.table({"data": [{"text": "inner"}], "data.text": ["named"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert [record.payload for record in read_file(str(tmp_path / "a.parquet"), "a.parquet", "data.text")] == [b"named"]
+
+
+@pytest.mark.parametrize("field", ["text", "data", "data.body", "id.text"])
+def test_missing_column_names_those_that_are_there(tmp_path: Path, field: str) -> None:
+    pq.write_table(pa.table({"id": [1], "data": [{"text": "one"}]}), tmp_path / "a.parquet")
+    (record,) = read_file(str(tmp_path / "a.parquet"), "a.parquet", field)
+    assert record.payload == Damage(
+        "missing_column", f"no column {field!r} among id, data.text", (("id", 0), ("data.text", 1))
+    )
+
+
+def test_damage_says_how_many_bytes_are_lost_with_it(tmp_path: Path) -> None:
+    good = gzip.compress(b'{"text": "one"}\n')
+    (tmp_path / "a.jsonl.gz").write_bytes(good + b"x" * 100_000)
+    *_, last = read_file(str(tmp_path / "a.jsonl.gz"), "a.jsonl.gz", "text")
+    assert 90_000 < last.file_bytes <= 100_000 + len(good)

@@ -49,7 +49,7 @@ def test_writing_ends_at_the_document_that_would_cross_the_cap(files: SourceFile
     counts = SourceCounts("books", "CC0-1.0", revision=None)
     with SourceWriter(files, counts, NO_VALIDATION, SeenTexts(), max_bytes=7) as writer:
         assert [writer.take(kept(text)) for text in ("four", "four", "five")] == [True, True, False]
-        assert writer.full
+        assert writer.too_large_bytes == 4
         writer.finish()
     assert texts(files) == ["four"]
     assert (counts.documents_in, counts.bytes) == (2, 4)
@@ -79,7 +79,27 @@ def test_what_is_set_aside_leaves_its_place_and_reason_and_damage_its_file(files
         writer.finish()
     assert [json.loads(line) for line in files.set_aside.read_text().splitlines()] == [
         {"source": "books", "file": "a.gz", "line": 4, "reason": "contaminated"},
-        {"source": "books", "file": "a.gz", "line": 5, "reason": "truncated_file"},
+        {"source": "books", "file": "a.gz", "line": 5, "reason": "truncated_file", "detail": "ends in the middle"},
     ]
     assert counts.contaminated_bytes == 90
     assert counts.damaged_files == [{"source": "books", "file": "a.gz", "reason": "truncated_file"}]
+
+
+def test_losses_leave_what_would_cure_them(files: SourceFiles) -> None:
+    counts = SourceCounts("books", "CC0-1.0", revision=None)
+    with SourceWriter(files, counts, NO_VALIDATION, SeenTexts(), max_bytes=1_000) as writer:
+        writer.take(RecordResult("a.txt", 1, "invalid_utf8", "byte 7 is 0x93", hints=(("cp1252", 1),)))
+        writer.take(RecordResult("b.txt", 1, "too_short", "54 characters", characters=54))
+        writer.take(RecordResult("c.txt", 1, "too_short", "20 characters", characters=20))
+        writer.take(RecordResult("d.gz", 9, "corrupt_file", "wrong", file_bytes=90))
+        writer.take(RecordResult("e.txt", 1, "dangling_link"))
+        writer.finish()
+    assert counts.hints["invalid_utf8"] == {"cp1252": [1, 1]}
+    assert counts.places["invalid_utf8"] == ["a.txt:1 byte 7 is 0x93"]
+    assert (counts.longest_too_short, counts.lost_bytes, counts.files) == (54, 90, 4)
+    details = [json.loads(line) for line in files.set_aside.read_text().splitlines()]
+    assert details[0]["detail"] == "byte 7 is 0x93"
+    assert details[3] == {
+        "source": "books", "file": "d.gz", "line": 9, "reason": "corrupt_file", "bytes": 90, "detail": "wrong"
+    }  # fmt: skip
+    assert "detail" not in details[1]
