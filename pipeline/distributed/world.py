@@ -148,6 +148,7 @@ def listening_socket(address: str, port: int) -> socket.socket:
 
 def _place(environment: Mapping[str, str]) -> World | None:
     """This process among several ranks, its device left open; None if it stands alone. Raises ConfigError."""
+    environment = {name: value for name, value in environment.items() if value}
     # A launcher's own variables before those of the step of Slurm's that it was started in.
     if "RANK" in environment and "WORLD_SIZE" in environment:
         world = _torch_world(environment)
@@ -222,7 +223,7 @@ def _refuse_half_a_world(environment: Mapping[str, str]) -> None:
     size = environment.get("WORLD_SIZE", "1")
     if "RANK" in environment or size != "1":
         said, missing = (f"WORLD_SIZE={size}", "RANK") if size != "1" else (f"RANK={environment['RANK']}", "WORLD_SIZE")
-        raise _half_a_world(said, missing)
+        raise _half_a_world(environment, said, missing)
     for name in MPI_SIZES:
         if environment.get(name, "1") != "1":
             raise ConfigError(
@@ -234,13 +235,15 @@ def _refuse_half_a_world(environment: Mapping[str, str]) -> None:
 def _refuse_missing(environment: Mapping[str, str], said: str, *names: str) -> None:
     missing = [name for name in names if not environment.get(name)]
     if missing:
-        raise _half_a_world(said, " and ".join(missing))
+        raise _half_a_world(environment, said, ", ".join(missing))
 
 
-def _half_a_world(said: str, missing: str) -> ConfigError:
+def _half_a_world(environment: Mapping[str, str], said: str, missing: str) -> ConfigError:
+    # Everything that makes a task of this process: without one of several variables the next one would be refused.
+    telling = " ".join(name for name in ("RANK", "WORLD_SIZE", SLURM_TASK) if name in environment)
     return ConfigError(
         f"The environment says {said}, but nothing of {missing}, which launchers set for each rank.",
-        remedy=f"Start every rank with torchrun or srun; or unset {said.partition('=')[0]}, or {OWN_RANKS}",
+        remedy=f"Start every rank with torchrun or srun; or `unset {telling}`; or {OWN_RANKS}",
     )
 
 

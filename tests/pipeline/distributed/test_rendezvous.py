@@ -71,6 +71,40 @@ def test_every_rank_hears_who_is_missing(port: int) -> None:
             meeting.result()
 
 
+def test_operator_reads_every_few_seconds_who_is_missing_and_who_said_so(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rendezvous, "NOTICE_SECONDS", 0.5)
+    alone = World(rank=0, world_size=4, local_world_size=4, master_port=port, source="SLURM_NTASKS=4 on n1")
+    with pytest.raises(EnvironmentFault, match=r"rank 1, 2, 3 did not come \(SLURM_NTASKS=4 on n1\)"):
+        meet(alone, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert set(lines) == {"waiting for 3 of 4 ranks: 1, 2, 3 (SLURM_NTASKS=4 on n1)"}
+    assert 2 <= len(lines) <= 4
+
+
+@pytest.mark.parametrize(("local_rank", "lines"), [(0, 1), (1, 0)])
+def test_one_rank_of_a_node_says_that_it_waits_for_the_master(
+    local_rank: int, lines: int, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rendezvous, "NOTICE_SECONDS", 0.6)
+    waiting = World(2 + local_rank, local_rank, 4, 2, master_port=port, source="WORLD_SIZE=4")
+    with pytest.raises(EnvironmentFault, match=r"within 1 s \(WORLD_SIZE=4\)"):
+        meet(waiting, 1)
+    expected = f"waiting for rank 0 of 4 at 127.0.0.1:{port} (WORLD_SIZE=4)"
+    assert capsys.readouterr().err.splitlines() == [expected] * lines
+
+
+def test_own_ranks_are_awaited_in_silence(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their launcher watches them: one that is missing has not ended."""
+    monkeypatch.setattr(rendezvous, "NOTICE_SECONDS", 0.1)
+    with pytest.raises(EnvironmentFault):
+        meet(World(rank=0, world_size=2, local_world_size=2, master_port=port), 1)
+    assert capsys.readouterr().err == ""
+
+
 def test_master_port_that_is_taken_is_refused_by_rank_0() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

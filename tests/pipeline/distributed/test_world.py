@@ -6,7 +6,15 @@ import socket
 
 import pytest
 
-from pipeline.distributed.world import World, first_host, in_external_world, interface_towards, listening_socket
+from pipeline.distributed.signals import PARENT
+from pipeline.distributed.world import (
+    World,
+    first_host,
+    in_external_world,
+    interface_towards,
+    listening_socket,
+    stand_alone,
+)
 from pipeline.errors import ConfigError, EnvironmentFault
 
 TORCHRUN = {
@@ -71,9 +79,22 @@ def test_without_a_launcher_there_is_one_rank() -> None:
         (SRUN, True),
         ({}, False),
         ({"RANK": "0", "WORLD_SIZE": "1"}, False),
+        ({"RANK": "", "WORLD_SIZE": ""}, False),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, False),
         # The batch script of a job with eight tasks: it runs once.
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "ENVIRONMENT": "BATCH"}, False),
+        ({**SRUN, "SLURM_STEP_ID": "4294967291"}, False),
+        # The shell of `salloc -n 5`, with and without a step of its own.
+        ({**SRUN, "SLURM_STEP_ID": "4294967290", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_NTASKS": "5", "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n1"}, False),
+        # `srun -n 1` in it, and `srun -n 5` with fewer tasks by default.
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, False),
+        ({**SRUN, "SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "5"}, True),
+        # A batch script that exports a size for its tasks, which each have their place from srun.
+        ({**SRUN, "WORLD_SIZE": "5", "MASTER_ADDR": "gpu07"}, True),
+        # torchrun within a task of srun.
+        ({**SRUN, "RANK": "0", "WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "1"}, False),
     ],
 )
 def test_external_world_is_one_of_several_ranks(environment: dict[str, str], external: bool) -> None:
@@ -81,11 +102,76 @@ def test_external_world_is_one_of_several_ranks(environment: dict[str, str], ext
 
 
 @pytest.mark.parametrize(
-    "change", [{"RANK": "four"}, {"RANK": "4"}, {"RANK": "-1"}, {"LOCAL_RANK": "2"}, {"MASTER_PORT": ""}]
+    ("change", "bounds"),
+    [
+        ({"RANK": "four"}, "from 0 to 3"),
+        ({"RANK": "4"}, "from 0 to 3"),
+        ({"RANK": "-1"}, "from 0 to 3"),
+        ({"LOCAL_RANK": "2"}, "from 0 to 1"),
+        ({"LOCAL_WORLD_SIZE": "5"}, "from 1 to 4"),
+        ({"WORLD_SIZE": "0"}, "of at least 1"),
+        ({"WORLD_SIZE": "4_0"}, "of at least 1"),
+        ({"MASTER_PORT": "65536"}, "from 1 to 65535"),
+        ({"MASTER_PORT": "9" * 5000}, "from 1 to 65535"),
+    ],
 )
-def test_impossible_environment_is_refused(change: dict[str, str]) -> None:
-    with pytest.raises(ConfigError):
-        World.from_environment({**TORCHRUN, **change})
+def test_impossible_number_is_refused_with_its_bounds(change: dict[str, str], bounds: str) -> None:
+    ((name, value),) = change.items()
+    with pytest.raises(ConfigError) as refused:
+        in_external_world({**TORCHRUN, **change})
+    assert f"{name}={value!r}, which must be a number {bounds}" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_JOB_ID", "SLURM_NTASKS"])
+def test_impossible_number_of_slurms_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}='many'"):
+        in_external_world({**SRUN, name: "many"})
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"WORLD_SIZE": "4"}, "says WORLD_SIZE=4, but nothing of RANK"),
+        ({"RANK": "1"}, "says RANK=1, but nothing of WORLD_SIZE"),
+        ({"RANK": "1", "WORLD_SIZE": "4"}, "nothing of LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT"),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, "mpirun started 4 processes (OMPI_COMM_WORLD_SIZE)"),
+        ({"PMI_SIZE": "2"}, "mpirun started 2 processes (PMI_SIZE)"),
+        ({name: value for name, value in SRUN.items() if name != "SLURM_LOCALID"}, "nothing of SLURM_LOCALID"),
+    ],
+)
+def test_half_a_world_is_refused_until_the_process_is_told_to_stand_alone(
+    environment: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        in_external_world(environment)
+    assert said in str(refused.value)
+    assert str(refused.value).endswith("or give --ranks N to train on ranks of this process's own.")
+    if "`unset " in str(refused.value):
+        unset = str(refused.value).partition("`unset ")[2].partition("`")[0].split()
+        assert not in_external_world({name: value for name, value in environment.items() if name not in unset})
+    stand_alone(environment)
+    assert not in_external_world(environment)
+
+
+@pytest.mark.parametrize("environment", [TORCHRUN, SRUN])
+def test_process_that_stands_alone_is_in_no_world(environment: dict[str, str]) -> None:
+    alone = dict(environment)
+    stand_alone(alone)
+    assert not in_external_world(alone)
+    assert World.from_environment(alone) == World()
+
+
+@pytest.mark.parametrize(
+    ("environment", "source"),
+    [
+        (TORCHRUN, "WORLD_SIZE=4"),
+        (SRUN, "SLURM_NTASKS=5 on gpu[07-09]"),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "5", "SLURM_STEP_NODELIST": "gpu07"}, "SLURM_STEP_NUM_TASKS=5 on gpu07"),
+        ({**TORCHRUN, PARENT: "1"}, ""),
+    ],
+)
+def test_source_says_where_the_number_of_ranks_comes_from(environment: dict[str, str], source: str) -> None:
+    assert World.from_environment(environment).source == source
 
 
 @pytest.mark.parametrize("missing", ["LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"])
