@@ -96,8 +96,13 @@ def status(config: ConfigPath, settings: SetOptions = None, as_json: AsJson = Fa
     """
     from pipeline.graph.status import as_text, states
     from pipeline.graph.store import Store
+    from pipeline.inputs.outside import look_outside
 
-    stages = states(config_of(config, settings), Store.from_environment())
+    checked = config_of(config, settings)
+    outside = look_outside(checked)
+    for key, fault in outside.faults.items():
+        typer.echo(f"{key}: {fault}", err=True)
+    stages = states(checked, Store.from_environment(), outside)
     typer.echo(json.dumps([stage.as_json() for stage in stages], indent=1) if as_json else as_text(stages))
 
 
@@ -179,6 +184,8 @@ def _run_if_possible(config: Config, store: Store, selection: Selection, ranks: 
 
     outside = look_outside(config)
     outside.refuse_unknown()
+    for note in outside.notes:
+        typer.echo(note, err=True)
     ahead = unfinished(config, store, selection, outside)
     # Before the first stage, not before training: hours of building a corpus may lie in between.
     if any(stage.trains for stage in ahead):

@@ -12,9 +12,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
+from datasets.io.generator import GeneratorDatasetInputStream
 
 from pipeline.config.text_sections import CorpusSection, SourceSection
 from pipeline.corpus.decompress import FRAME_HEADER_BYTES, LARGEST_WINDOW_BYTES, announced_window
@@ -98,7 +100,9 @@ def stream(files: list[File], section: SourceSection) -> Iterator[Record]:
     """The records of many files in turns, as a `datasets` stream."""
     # A tuple, because `datasets` takes a list for shards and would read them one after the other.
     read = {"files": tuple(files), "field": section.field, "encoding": section.encoding}
-    dataset = datasets.IterableDataset.from_generator(_examples, gen_kwargs=read)
+    # As IterableDataset.from_generator, which would write a lock into a cache that need not be writable, or be there.
+    with TemporaryDirectory() as cache:
+        dataset = GeneratorDatasetInputStream(_examples, gen_kwargs=read, cache_dir=cache, streaming=True).read()
     return (Record(**example) for example in dataset)
 
 

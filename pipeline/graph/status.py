@@ -13,7 +13,7 @@ from pipeline.graph.lock import held
 from pipeline.graph.runner import PROGRESS
 from pipeline.graph.stages import Node, nodes_of
 from pipeline.graph.store import Store
-from pipeline.inputs.outside import look_outside
+from pipeline.inputs.outside import Outside, look_outside
 from pipeline.runtime.formatting import readable_seconds
 
 
@@ -35,9 +35,9 @@ class StageState:
         return asdict(self)
 
 
-def states(config: Config, store: Store) -> list[StageState]:
-    """The state of every stage of the run, in order."""
-    digests = fingerprints(config, look_outside(config))
+def states(config: Config, store: Store, outside: Outside | None = None) -> list[StageState]:
+    """The state of every stage of the run, in order; a stage whose text is unknown is waiting for it."""
+    digests = fingerprints(config, outside or look_outside(config))
     return [_state(node, digests[node.name], store) for node in nodes_of(config)]
 
 

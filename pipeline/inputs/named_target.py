@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from pipeline.errors import ConfigError, EnvironmentFault
 from pipeline.inputs.file_memory import cache_folder, remember_answer, remembered_answer
-from pipeline.inputs.http_file import HttpFile
 
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 # Of that file. Its losses are compared with published ones, so another text under this name would be worse than none.
@@ -39,6 +38,8 @@ def can_be_fetched() -> bool:
     silent = remembered_answer(URL)
     if silent and time.time() - float(silent.answer["silent_since"]) < SILENT_SECONDS:
         return False
+    from pipeline.inputs.http_file import HttpFile  # TLS and all, which a run that has a copy does not pay
+
     try:
         # Little patience: without a network the demo should fall back in seconds.
         with HttpFile(URL, attempts=2, timeout_seconds=3.0) as file:

@@ -22,7 +22,6 @@ from pipeline.errors import ConfigError, DataError, EnvironmentFault, FolioError
 from pipeline.inputs import named_target
 from pipeline.inputs.data_paths import filled_in, located
 from pipeline.inputs.file_memory import remember_answer, remembered_answer, with_digests
-from pipeline.inputs.http_file import HttpFile
 from pipeline.inputs.hub_commit import COMMIT, hub_commit, refuse_local_folder
 from pipeline.inputs.local_files import (
     LocalFile,
@@ -37,6 +36,7 @@ from pipeline.inputs.local_files import (
 from pipeline.inputs.stand_ins import docstrings_identity, language_reference_identity
 
 INSTALLED_TEXT = "installed text"
+_STANDS_IN = "Text of the installation stands in for it: a demonstration, not a result."
 WEIGHT_SUFFIXES = (".safetensors", ".json", ".txt")  # what a folder of pretrained weights is read from
 
 
@@ -103,7 +103,9 @@ class Outside:
 
     @property
     def notes(self) -> list[str]:
-        return [text.note for texts in self.texts.values() for text in texts.values() if text.note]
+        """What an operator should know: whose server was silent, and what stands in for a missing text."""
+        noted = [text for texts in self.texts.values() for text in texts.values() if text.note]
+        return [f"{text.note} {_STANDS_IN}" if text.kind == "installed" else text.note for text in noted]
 
 
 def look_outside(config: Config) -> Outside:
@@ -215,6 +217,8 @@ def _web_file(url: str, where: str) -> OutsideText:
 
 
 def _validator(address: str) -> dict[str, str]:
+    from pipeline.inputs.http_file import HttpFile  # TLS and all: a tenth of the time of a run with nothing to do
+
     with HttpFile(address, attempts=2, timeout_seconds=5.0) as file:
         return file.validator()
 

@@ -25,7 +25,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, st
     """(first stage, last stage, ranks) of every call of the runner, which finishes everything at once."""
     made: list[tuple[str, str, Any]] = []
 
-    def run_nodes(config: Any, store: Any, selection: Any, ranks: Any) -> dict[str, Any]:
+    def run_nodes(config: Any, store: Any, selection: Any, ranks: Any = None, outside: Any = None) -> dict[str, Any]:
         made.append((selection.first, selection.last, ranks))
         return {name: SimpleNamespace(folder=tmp_path / f"{name}-1") for name in NAMES}
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,3 +89,17 @@ def test_file_on_the_web_gives_the_same_texts_through_faults(site: Any) -> None:
 def test_dead_address_is_refused_before_reading(site: Any) -> None:
     with pytest.raises(ConfigError, match=r"gone.jsonl: the server answers 404"):
         resolve(SourceSection(name="s", url=f"{site.address}/gone.jsonl"), 0)
+
+
+def test_local_files_need_no_cache_of_the_hub(tmp_path: Path, write_lines: Writer) -> None:
+    """In a new process, which reads HF_HOME when `datasets` is imported. A file in its place refuses root as well."""
+    write_lines(tmp_path / "a.jsonl", ["one", "two"])
+    (tmp_path / "no-folder").touch()
+    script = f"""
+from pipeline.config.text_sections import SourceSection
+from pipeline.corpus.sources import resolve
+print(len(list(resolve(SourceSection(path="{tmp_path}/a.jsonl"), 0).records())))
+"""
+    environment = os.environ | {"HF_HOME": str(tmp_path / "no-folder" / "below")}
+    output = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True).stdout
+    assert output == b"2\n"
