@@ -1,6 +1,9 @@
+import pickle
+from pathlib import Path
+
 import pytest
 
-from pipeline.config.loading import load_config
+from pipeline.config.loading import load_config, with_changes
 from pipeline.errors import ConfigError
 
 
@@ -127,3 +130,18 @@ def test_a_missing_file_names_those_that_exist(tmp_path):
     written(tmp_path, "name: x")
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         load_config(tmp_path / "other.yaml")
+
+
+def test_data_is_looked_for_from_the_folder_of_the_config_whatever_is_laid_over(tmp_path, monkeypatch):
+    written(tmp_path, "target: {path: my.txt}")
+    monkeypatch.chdir(tmp_path.parent)
+    config = load_config(Path(tmp_path.name) / "run.yaml", ["target.path=other.txt"])
+    assert config.folder == Path(tmp_path.name)
+    assert with_changes(config, {"model.layers": 2}, "a test").folder == config.folder
+    assert config.model_copy(update={"name": "other"}).folder == config.folder
+    assert pickle.loads(pickle.dumps(config)).folder == config.folder
+    assert "folder" not in config.model_dump()
+
+
+def test_folder_is_no_key(tmp_path):
+    assert "unknown key folder" in refusal(tmp_path, "folder: /elsewhere")
