@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.text_sections import CorpusSection, SourceSection
-from pipeline.corpus import held_out
+from pipeline.corpus import held_out, stage
 from pipeline.corpus.parts import Document, part_paths, read_part
 from pipeline.corpus.seen_texts import text_digest
 from pipeline.corpus.splits import CORPUS_SPLITS, SplitRule
@@ -163,54 +164,42 @@ def test_passages_do_not_depend_on_the_number_of_workers(
     assert counts_of_one == counts_of_two
 
 
-@pytest.mark.parametrize("moment", ["_refuse_empty", "_take_places", "replace", "publish", "unlink"])
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_at(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function, until it is called for a folder of this name."""
+
+    def called(path: Path, *arguments: Any, **values: Any) -> Any:
+        if Path(path).name == name and Path(path).is_dir():
+            raise KeyboardInterrupt
+        return function(path, *arguments, **values)
+
+    return called
+
+
+# Before the receipt, after it, between the two splits, before the drafts are deleted and while they are.
+INTERRUPTIONS: dict[str, tuple[Any, str, Any]] = {
+    "planned": (held_out, "_refuse_empty", interrupt),
+    "receipt": (held_out, "_take_places", interrupt),
+    "one split": (Path, "replace", interrupted_at(Path.replace, "validation")),
+    "both splits": (stage, "publish_set_aside", interrupt),
+    "drafts": (shutil, "rmtree", interrupted_at(shutil.rmtree, "drafts")),
+}
+
+
+@pytest.mark.parametrize("moment", INTERRUPTIONS)
 def test_stage_killed_while_it_holds_out_ends_with_the_same_files(
     corpus_of: Callable[..., CorpusSection], run_corpus: Run, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Before the receipt, after it, between the two splits, before and while the drafts are deleted."""
     section = corpus_of([book(n, 300) for n in range(6)])
     whole, counts = run_corpus(section, folder="whole")
     with monkeypatch.context() as broken:
-        place = {
-            "_refuse_empty": (held_out, "_refuse_empty"),
-            "_take_places": (held_out, "_take_places"),
-            "replace": (Path, "replace"),
-            "publish": ("pipeline.corpus.stage.publish_set_aside",),
-            "unlink": ("shutil.rmtree",),
-        }[moment]
-        killed = interrupted(Path.replace, "validation") if moment == "replace" else interrupt
-        if moment == "unlink":
-            killed = interrupt_at("drafts")
-        broken.setattr(*place, killed)
+        broken.setattr(*INTERRUPTIONS[moment])
         with pytest.raises(KeyboardInterrupt):
             run_corpus(section, folder="again")
     folder, again = run_corpus(section, folder="again")
     assert content(folder) == content(whole)
     assert {split: len(part_paths(folder, split)) for split in CORPUS_SPLITS} == {"train": 2, "validation": 2}
     assert again == counts
-
-
-def interrupt(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
-
-
-def interrupted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def called(path: Path, target: Path) -> Any:
-        if path.name == name and path.is_dir():
-            raise KeyboardInterrupt
-        return function(path, target)
-
-    return called
-
-
-def interrupt_at(name: str) -> Callable[..., Any]:
-    import shutil
-
-    remove = shutil.rmtree
-
-    def called(path: Path, **values: Any) -> Any:
-        if path.name == name:
-            raise KeyboardInterrupt
-        return remove(path, **values)
-
-    return called

@@ -10,8 +10,8 @@ from pipeline.errors import ConfigError, DataError, FolioError
 INF = float("inf")
 
 
-def counts_of(kept: int = 0, *, files: int = 1, name: str = "books", **dropped: int) -> SourceCounts:
-    counts = SourceCounts(name, "CC0-1.0", revision=None, files=files, files_found=files)
+def counts_of(kept: int = 0, *, files: int = 1, **dropped: int) -> SourceCounts:
+    counts = SourceCounts("books", "CC0-1.0", revision=None, files=files, files_found=files)
     for _ in range(kept):
         counts.count_kept(10, validation=False)
     for reason, number in dropped.items():
