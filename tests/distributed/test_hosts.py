@@ -125,6 +125,69 @@ def test_hostfile_trains_on_its_hosts(
 
 
 @needs_ssh
+def test_hosts_import_nothing_from_the_current_folder(
+    hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+) -> None:
+    mark = tmp_path / "SHADOWED"
+    names = "gpt", "cli", "datasets", "torch", "deepspeed", "numpy", "random", "pickle", "socket", "signal", "runpy"
+    for name in (*names, "pipeline/__init__"):
+        module = tmp_path / f"{name}.py"
+        module.parent.mkdir(exist_ok=True)
+        module.write_text(f"open({str(mark)!r}, 'a').write(__name__)\nraise RuntimeError('not Folio')")
+    said = launched(job_in(tmp_path / "run", "pretrain"), "a slots=1\nb slots=1\n", hosts[0], tmp_path, ssh)
+    assert not mark.exists(), mark.read_text()
+    assert said["counts"]["world_size"] == 2
+
+
+# DeepSpeed's launcher gets torch itself.
+TORCH_OF_NO_RANK = """
+import os, sys
+if "RANK" in os.environ:
+    raise ImportError("no CUDA here")
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["torch"]
+import torch
+"""
+
+
+@needs_ssh
+def test_host_that_cannot_load_torch_says_so(
+    hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+) -> None:
+    job = job_in(tmp_path / "run", "pretrain")
+    broken = preceding(tmp_path / "first", torch=TORCH_OF_NO_RANK)
+    said = launched(job, "a slots=1\nb slots=1\n", hosts[0], tmp_path, ssh, **broken)
+    assert said["exit_code"] == 5
+    assert "could not load its program: ImportError: no CUDA here. Repair the installation there" in said["error"]
+    (log,) = [word.rstrip(".") for word in said["error"].split() if word.startswith("/")]
+    assert "ImportError: no CUDA here" in Path(log).read_text()
+
+
+@needs_ssh
+def test_host_whose_python_does_not_start_is_quoted_from_the_launchers_log(
+    hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
+) -> None:
+    job = job_in(tmp_path / "run", "pretrain")
+    dying = "import os, sys\nif '--world_info' in ' '.join(sys.orig_argv): sys.exit('no fit Python')"
+    said = launched(
+        job, "a slots=1\nb slots=1\n", hosts[0], tmp_path, ssh, **preceding(tmp_path / "x", sitecustomize=dying)
+    )
+    assert said["exit_code"] == 6
+    log = job.logs / "launcher.log"
+    assert f"ended without a result, see {log}, which ends with " in said["error"]
+    assert 'SystemExit: no fit Python"' in said["error"]
+    assert "no fit Python" in log.read_text()
+
+
+def preceding(folder: Path, **modules: str) -> dict[str, str]:
+    """The environment in which modules with these texts come before all others, on the hosts, too."""
+    folder.mkdir()
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    return {"PYTHONPATH": str(folder)}
+
+
+@needs_ssh
 def test_unreachable_host_is_named_before_training(
     hosts: Pair, job_in: Callable[..., Job], ssh: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -147,11 +210,18 @@ except FolioError as error:
 """
 
 
-def launched(job: Job, hostfile: str, host: Namespace, folder: Path, ssh: Mapping[str, str]) -> dict[str, Any]:
-    """What a launcher on `host` reports after it trained on the hostfile's hosts."""
-    path = folder / "hosts"
-    path.write_text(hostfile)
-    process = host.start(sys.executable, "-c", LAUNCHER, job.path, path, **ssh)
+def launched(
+    job: Job, hostfile: str, host: Namespace, folder: Path, ssh: Mapping[str, str], **variables: str
+) -> dict[str, Any]:
+    """What a launcher on `host`, started in `folder`, reports after it trained on the hostfile's hosts."""
+    (folder / "hosts").write_text(hostfile)
+    # Without the variable, as on Python 3.10, which does not know it.
+    there = ["env", "-u", "PYTHONSAFEPATH", "-C", folder]
+    # A script's own folder comes first in its import path, so it has one to itself.
+    script = folder / "script" / "launcher.py"
+    script.parent.mkdir()
+    script.write_text(LAUNCHER)
+    process = host.start(*there, sys.executable, script, job.path, "hosts", **ssh, **variables)
     out, err = process.communicate(timeout=280)
     assert out, err
     return {"stderr": err, **json.loads(out.splitlines()[-1])}
