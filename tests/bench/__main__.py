@@ -23,6 +23,7 @@ PROGRAMS = (
     "tests.bench.bench_precision",
     "tests.bench.bench_attention",
     "tests.bench.bench_encoding",
+    "tests.bench.bench_starts",
     "tests.bench.published",
 )
 
