@@ -39,7 +39,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
 
     Raises ConfigError naming file, line and key for anything that is not understood.
     """
-    return load_section(path, Config, settings).based_in(path.parent)
+    return load_section(path, Config, settings).based_in(path.parent.absolute())
 
 
 def load_section(path: Path, kind: type[Kind], settings: Sequence[str] = ()) -> Kind:

@@ -136,7 +136,7 @@ def test_data_is_looked_for_from_the_folder_of_the_config_whatever_is_laid_over(
     written(tmp_path, "target: {path: my.txt}")
     monkeypatch.chdir(tmp_path.parent)
     config = load_config(Path(tmp_path.name) / "run.yaml", ["target.path=other.txt"])
-    assert config.folder == Path(tmp_path.name)
+    assert config.folder == tmp_path
     assert with_changes(config, {"model.layers": 2}, "a test").folder == config.folder
     assert config.model_copy(update={"name": "other"}).folder == config.folder
     assert pickle.loads(pickle.dumps(config)).folder == config.folder
