@@ -103,3 +103,15 @@ print(len(list(resolve(SourceSection(path="{tmp_path}/a.jsonl"), 0).records())))
     environment = os.environ | {"HF_HOME": str(tmp_path / "no-folder" / "below")}
     output = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True).stdout
     assert output == b"2\n"
+
+
+def test_fewer_archives_are_open_at_once_where_their_windows_are_large(tmp_path: Path) -> None:
+    """Windows of 1 GiB: two of them take what one archive of `zstd --long=31` may take."""
+    paths = []
+    for window_log in (30, 20):
+        parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=window_log, enable_ldm=False)
+        compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        paths.append(tmp_path / f"{window_log}.jsonl.zst")
+        paths[-1].write_bytes(compressor.compress(b'{"text": "a"}') + compressor.flush())
+    assert sources.files_at_once([str(path) for path in paths]) == 2
+    assert sources.files_at_once([str(paths[1]), "a.txt", str(tmp_path / "gone.zst")]) == sources.OPEN_FILES
