@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline.addresses import without_secrets_in
 from pipeline.config.loading import load_config
+from pipeline.config.quantities import MOST_PROCESSES
 from pipeline.config.schema import Config
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, such as configs/demo.yaml.")]
 SetOptions = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one key for this call.")
 ]
-RanksOption = Annotated[int | None, typer.Option(min=1, help="Ranks on this machine.")]
+RanksOption = Annotated[int | None, typer.Option(min=1, max=MOST_PROCESSES, help="Ranks on this machine.")]
 HostfileOption = Annotated[Path | None, typer.Option(help="Lines of `host slots=N`: train on several machines.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -32,3 +36,8 @@ def config_of(path: Path, settings: list[str] | None, ranks: int | None = None, 
     changes = {"ranks": ranks, "hostfile": str(hostfile) if hostfile else None}
     launch = config.launch.model_copy(update={key: value for key, value in changes.items() if value is not None})
     return config.model_copy(update={"launch": launch})
+
+
+def typed_command() -> str:
+    """This process's command line as a page may show it, which is how it was made: without the secrets of addresses."""
+    return without_secrets_in(shlex.join(["folio", *sys.argv[1:]]))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of
+from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of, typed_command
 from cli.tables import print_table
 from pipeline.errors import ConfigError
 from pipeline.graph.stages import nodes_of
@@ -52,7 +50,7 @@ def ablate(
 
     changed = with_changes_of_command_line(config_of(config, settings, ranks), change or [])
     ablation = train_and_score(changed, Store.from_environment(), jobs)
-    findings, command = findings_of(ablation), shlex.join(["folio", *sys.argv[1:]])
+    findings, command = findings_of(ablation), typed_command()
     written = page.write(findings, out or ablation.folder, command)
     if as_json:
         typer.echo(json.dumps(list(page.records(findings, command)), indent=1))
@@ -66,7 +64,7 @@ def lr_range(
     config: ConfigPath,
     stage: Annotated[str, typer.Option(help="pretrain, scratch or finetune.")] = "scratch",
     low: Annotated[float, typer.Option(min=0, help="First learning rate.")] = 1e-5,
-    high: Annotated[float, typer.Option(min=0, help="Last learning rate.")] = 1.0,
+    high: Annotated[float, typer.Option(min=0, max=10, help="Last learning rate.")] = 1.0,
     steps: Annotated[int, typer.Option(min=20, help="Steps in between.")] = 150,
     settings: SetOptions = None,
     ranks: RanksOption = None,
@@ -120,8 +118,7 @@ def lecture(
     from pipeline.graph.store import Store
 
     store = Store.from_environment()
-    # As it was typed: the page shows how it was made.
-    command = shlex.join(["folio", *sys.argv[1:]])
+    command = typed_command()
     result = experiment.climb_ladder(CONFIGS, store, rung or (), scales_up=scaled_up, command=command)
     page = experiment.write(result, out or store.root / "lecture")
     if as_json:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from types import FrameType
+from types import FrameType, TracebackType
 
 import typer
 
 from cli import checkpoint, data, experiments, models, runs
 from cli.main import leave_at_once
+from pipeline.addresses import without_secrets_in
 from pipeline.errors import FolioError, Interrupted, Preempted
 
 app = typer.Typer(
@@ -39,17 +40,24 @@ def run_program() -> None:
     signal.signal(signal.SIGTERM, _stop)
     # Not an option of typer's: it may stand anywhere in the line, before or after the command.
     debug = "--debug" in sys.argv
+    sys.excepthook = _show_bug
     try:
         app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
     except FolioError as error:
         if debug:
-            traceback.print_exc()
+            _show_bug(type(error), error, error.__traceback__)
         print(f"folio: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     finally:
         # Python is taken down from here on, and has no place any more that an exception could go to.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without the secrets of addresses that libraries quote in it."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(without_secrets_in(text), end="", file=sys.stderr)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -112,6 +112,7 @@ def _whole(value: object, units: dict[str, int], expected: str) -> int:
     return int(number)
 
 
+MOST_PROCESSES = 4096
 _MOST = 10**15  # thirty times the tokens of the largest pretraining that is public
 Count = Annotated[int, BeforeValidator(Bounded(count, 0, _MOST))]
 PositiveCount = Annotated[int, BeforeValidator(Bounded(count, 1, _MOST))]
@@ -119,7 +120,7 @@ ModelSize = Annotated[int, BeforeValidator(Bounded(count, 1, 10**7))]
 NgramWords = Annotated[int, BeforeValidator(Bounded(count, 1, 100))]  # longer ones would find nothing, in silence
 Resamples = Annotated[int, BeforeValidator(Bounded(count, 100, 10**6))]  # the ends of a 95 % interval need some each
 Seed = Annotated[int, BeforeValidator(Bounded(count, 0, 2**63 - 1))]  # what torch, numpy and our keyed hashes all take
-Processes = Annotated[int, BeforeValidator(Bounded(count, 1, 4096))]  # on one machine
+Processes = Annotated[int, BeforeValidator(Bounded(count, 1, MOST_PROCESSES))]  # on one machine
 Port = Annotated[int, BeforeValidator(Bounded(count, 1, 2**16 - 1))]
 Seconds = Annotated[int, BeforeValidator(Bounded(count, 1, 10**6))]
 Bytes = Annotated[int, BeforeValidator(Bounded(byte_size, 1, 10**18))]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from pipeline.config.quantities import Count, NonNegativeReal, Port, PositiveCount, Processes, Resamples, Seconds, Seed
-from pipeline.config.section import Section, refuse_repeated
+from pipeline.config.section import Section, refuse_credentials, refuse_repeated
 from pipeline.config.text_sections import CorpusSection, ShardsSection, TargetSection, TokenizerSection
 from pipeline.config.training_sections import (
     FinetuneSection,
@@ -116,6 +116,7 @@ class Config(Section):
             json.dumps(block, allow_nan=False)
         except (TypeError, ValueError):
             raise ValueError("holds a value that JSON cannot hold, such as infinity") from None
+        refuse_credentials(block)
         return block
 
     @model_validator(mode="after")

@@ -7,10 +7,13 @@ it holds (`inputs/`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+CREDENTIAL = re.compile(r"(api_?key|access_?key|token|password|secret)$", re.IGNORECASE)
 
 
 def not_fingerprinted(default: Any) -> Any:
@@ -33,6 +36,15 @@ def refuse_repeated(name: str, values: Sequence[object]) -> None:
     repeated = [value for at, value in enumerate(values) if value in values[:at]]
     if repeated:
         raise ValueError(f"{name} has {repeated[0]} twice")
+
+
+def refuse_credentials(block: Mapping[str, Any], name: str = "") -> None:
+    """Raise ValueError for a key of a free block that is named like a credential: the block goes into artifacts."""
+    for key, value in block.items():
+        if CREDENTIAL.search(str(key)):
+            raise ValueError(f"{name}{key} would be kept in artifacts; give it to its library in the environment")
+        if isinstance(value, Mapping):
+            refuse_credentials(value, f"{name}{key}.")
 
 
 class Section(BaseModel):

@@ -27,6 +27,9 @@ from pipeline.runtime.processes import die_with_parent
 
 CONNECT_SECONDS = 10
 UNREACHABLE = 255  # ssh's exit code for "no connection", as opposed to the remote command's
+# Variables that DeepSpeed's launcher (0.19.8) writes onto the command line of every host, where any user can read them.
+# MLflow's hold a password or a token, and Folio has no use for them.
+WRITTEN_OUT = "MLFLOW"
 PLAIN = re.compile(r"[\w@%+=:,./-]+")  # characters that a shell leaves alone
 
 
@@ -98,6 +101,7 @@ def _start_launcher(job: Job, hostfile: Path) -> subprocess.Popen[bytes]:
             # The launcher has every host change to the folder that it was started in, and Python looks for modules
             # there. The user's may hold a `deepspeed.py`; and this one is there on every host.
             cwd=job.folder,
+            env={name: value for name, value in os.environ.items() if not name.startswith(WRITTEN_OUT)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.PIPE,

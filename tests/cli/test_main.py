@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli.program import app
+from cli.program import _show_bug, app
 
 TINY_SHAKESPEARE = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 
@@ -130,6 +130,16 @@ def test_debug_shows_the_traceback_above_the_same_line(arguments):
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[-1].startswith("folio: no-such.yaml cannot be read")
     assert lines[-2] == "pipeline.errors.ConfigError: " + lines[-1].removeprefix("folio: ")
+
+
+def test_the_traceback_of_a_bug_shows_no_secret(capsys):
+    try:
+        raise OSError("https://me:canary@h/a?token=canary does not answer")
+    except OSError as error:
+        _show_bug(type(error), error, error.__traceback__)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "Traceback (most recent call last):"
+    assert said[-1] == "OSError: https://h/a?token=*** does not answer"
 
 
 def test_an_absent_target_without_network_is_refused_in_seconds(tmp_path):

@@ -141,6 +141,7 @@ def test_changes_of_what_is_no_key_are_refused(key: str) -> None:
         ({"report": {"stride": 257}}, "report.stride 257 is above model.context 256"),
         ({"deepspeed": {"a": {"b": float("inf")}}}, "JSON cannot hold"),
         ({"deepspeed": {"a": {1, 2}}}, "JSON cannot hold"),
+        ({"deepspeed": {"comet": {"api_key": "x"}}}, "comet.api_key would be kept in artifacts; give it to"),
         ({"name": "../x"}, "should match pattern"),
     ],
 )

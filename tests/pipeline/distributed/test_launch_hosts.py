@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.schema import LaunchSection
 from pipeline.distributed.hostfile import Host
-from pipeline.distributed.launch_hosts import _relay_output, check_hosts, refuse_special_characters
+from pipeline.distributed.job import Job
+from pipeline.distributed.launch_hosts import _relay_output, _start_launcher, check_hosts, refuse_special_characters
 from pipeline.errors import ConfigError, EnvironmentFault
 
 # Reaches only the hosts a and b, and runs the command here. Its arguments are -o OPTION -o OPTION HOST COMMAND.
@@ -74,3 +76,22 @@ def test_only_the_first_hosts_lines_are_shown_and_all_are_kept(
     assert capfdbinary.readouterr().err == b"step 1\nstep 2\n"
     assert (tmp_path / "log").read_bytes() == b"stdout\na: step 1\nb: step 1\npdsh: hello\na: step 2\n"
     assert launcher.returncode == 0
+
+
+def test_no_credential_of_the_environment_stands_on_the_command_line_of_a_host(
+    tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tools / "pdsh").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/arguments\n')
+    for name in ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN", "COMET_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "canary")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("MASTER_ADDR", "a")  # or the launcher asks the host over ssh
+    (tmp_path / "hosts").write_text("a slots=1\n")
+    job = Job("pretrain", {}, {}, {}, str(tmp_path / "artifact"), LaunchSection())
+    job.write()
+    launcher = _start_launcher(job, tmp_path / "hosts")
+    said = launcher.communicate(timeout=120)[1]
+    assert launcher.returncode == 0, said
+    arguments = (tmp_path / "arguments").read_text()
+    assert "export PYTHONSAFEPATH=1" in arguments
+    assert "canary" not in arguments + (job.logs / "launcher.log").read_text()
