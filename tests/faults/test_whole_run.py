@@ -9,7 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -19,7 +22,9 @@ CONFIG = """
 name: small
 target: {{path: "{folder}/target.txt"}}
 corpus:
-  sources: [{{name: texts, path: "{folder}/corpus/*.txt"}}]
+  sources:
+    - {{name: texts, path: "{folder}/corpus/*.txt"}}
+    - {{url: "http://me:{secret}@{host}/more.jsonl?token=${{SECRET_BIRD}}"}}
   validation: 15%
 tokenizer: {{vocab_size: 320, sample_bytes: 200KB}}
 model: {{layers: 1, width: 32, heads: 2, context: 32}}
@@ -34,11 +39,40 @@ launch: {{ranks: 2, threads: 1, workers: 2}}
 """
 STAGES = ("target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report")
 SECONDS = 400
+SECRET = "kanarienvogel"  # user, password and token of a source
+
+
+class Server(BaseHTTPRequestHandler):
+    """Two documents for whoever knows the secret."""
+
+    def do_GET(self):
+        authorized = self.headers["Authorization"] == f"Basic {b64encode(f'me:{SECRET}'.encode()).decode()}"
+        body = "".join(json.dumps({"text": f"{word} " * 200}) + "\n" for word in ("one", "two")).encode()
+        self.send_response(200 if authorized and self.path.endswith(f"?token={SECRET}") else 403)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", "one")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Keep stderr clean."""
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A config with its data, brought to its report once; `folder/store` holds the artifacts."""
+def host():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, host):
+    """A config with its data, brought to its report once; `folder/store` holds the artifacts, `folder/said.txt` what it
+    said."""
     folder = tmp_path_factory.mktemp("run")
     text = "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
     assert len(text) > 300_000
@@ -46,9 +80,10 @@ def run(tmp_path_factory):
     (folder / "corpus").mkdir()
     for number, start in enumerate(range(60_000, 300_000, 5_000)):
         (folder / "corpus" / f"{number:02d}.txt").write_text(text[start : start + 5_000])
-    (folder / "small.yaml").write_text(CONFIG.format(folder=folder))
+    (folder / "small.yaml").write_text(CONFIG.format(folder=folder, host=host, secret=SECRET))
     done = folio(folder, "run", folder / "small.yaml")
     assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout + done.stderr)
     return folder
 
 
@@ -57,7 +92,7 @@ def command(*arguments):
 
 
 def environment(folder, store="store"):
-    return {**os.environ, "FOLIO_STORE": str(folder / store), "DS_ACCELERATOR": "cpu"}
+    return {**os.environ, "FOLIO_STORE": str(folder / store), "DS_ACCELERATOR": "cpu", "SECRET_BIRD": SECRET}
 
 
 def folio(folder, *arguments, store="store"):
@@ -95,6 +130,21 @@ def test_second_run_does_nothing_and_names_the_report(run):
     assert done.stdout.strip().endswith("report.html")
     assert Path(done.stdout.strip()).is_file()
     assert before == {path: path.stat().st_mtime_ns for path in (run / "store").rglob("*") if path.is_file()}
+
+
+def test_no_secret_is_in_any_artifact_nor_in_what_was_said(run):
+    reads = (["plan"], ["status"], ["verify"], ["data", "show"])
+    for command_line in reads:
+        step = ["--step", 3] if command_line[0] == "data" else []
+        done = folio(run, *command_line, run / "small.yaml", *step)
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+    report = content(run, "report", "store", "report.json")
+    url = report["provenance"]["config"]["corpus"]["sources"][1]["url"]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/more\.jsonl\?token=\$\{SECRET_BIRD\}", url)
+    files = [run / "said.txt", *(path for path in (run / "store").rglob("*") if path.is_file())]
+    assert len(files) > 60
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
 def test_every_command_that_only_reads_tells_of_the_finished_run(run):
