@@ -77,9 +77,12 @@ def run_nodes(
     return artifacts
 
 
-def finished(config: Config, store: Store) -> dict[str, Artifact]:
-    """What is finished of a run, by node name. Raises why an outside text is unknown, if one is."""
-    digests = fingerprints(config)
+def finished(config: Config, store: Store, outside: Outside | None = None) -> dict[str, Artifact]:
+    """What is finished of a run, by node name.
+
+    Without an `outside` of the caller it looks at the texts itself, and raises why one is unknown.
+    """
+    digests = fingerprints(config, outside)
     artifacts = {node.name: store.finished(node.stage.name, digests[node.name]) for node in nodes_of(config)}
     return {name: artifact for name, artifact in artifacts.items() if artifact is not None}
 

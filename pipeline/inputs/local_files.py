@@ -56,7 +56,7 @@ def local_files(text: str, folder: Path, where: str = "path") -> Matches:
     """
     refuse_address(text, where)
     path = located(text, folder, where)
-    found = [path] if os.path.lexists(path) else sorted(glob.glob(_literal_where_it_exists(path), recursive=True))
+    found = sorted(glob.glob(_literal_where_it_exists(path), recursive=True))
     states = [(entry, _state(entry)) for entry in found]
     files = [(entry, state) for entry, state in states if state is not None and stat.S_ISREG(state.st_mode)]
     others = [(entry, state) for entry, state in states if state is None or _is_special(state)]
