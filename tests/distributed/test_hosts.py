@@ -184,7 +184,7 @@ def preceding(folder: Path, **modules: str) -> dict[str, str]:
     folder.mkdir()
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)
-    return {"PYTHONPATH": str(folder)}
+    return {"PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
 
 
 @needs_ssh

@@ -81,3 +81,16 @@ def test_no_ranks_at_all_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="0 ranks cannot train"):
         convert(folder, 0)
     assert read_receipt(folder).identity["world_size"] == 2
+
+
+def test_deepspeed_imports_nothing_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "SHADOWED"
+    for name in ("deepspeed", "torch", "random", "pickle"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write(__name__)")
+    (tmp_path / "checkpoint").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    # It is no checkpoint; what is refused is that, and not a module of the folder.
+    with pytest.raises(DataError, match="DeepSpeed could not convert checkpoint"):
+        reshard._run_deepspeed(Path("checkpoint"), Path("draft"))
+    assert not mark.exists(), mark.read_text()
