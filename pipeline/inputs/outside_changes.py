@@ -17,7 +17,7 @@ def changes(old: Mapping[str, Record], new: Mapping[str, Record]) -> list[str]:
     A text that only one side has is left out: then the config has other sources, and says so itself.
     """
     if _stand_in(new) != _stand_in(old):
-        return [f"{_shown(new)} takes the place of {_shown(old)}"]
+        return [f"{_shown(new)} {'takes' if len(new) == 1 else 'take'} the place of {_shown(old)}"]
     both = [name for name in new if name in old and old[name]["identity"] != new[name]["identity"]]
     return [phrase for name in both for phrase in _phrases(old[name], new[name])]
 
@@ -42,10 +42,9 @@ def _file_phrases(shown: str, old: Mapping[str, str], new: Mapping[str, str]) ->
 
 
 def _phrase(shown: str, verb: str, names: Sequence[str]) -> str:
-    listed = ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")
     number = f"{len(names):,} {'file' if len(names) == 1 else 'files'}"
     be = "" if verb == "changed" else "was " if len(names) == 1 else "were "
-    return f"{number} of {shown} {be}{verb} ({listed})"
+    return f"{number} of {shown} {be}{verb} ({_listed(names)})"
 
 
 def _stand_in(records: Mapping[str, Record]) -> bool:
@@ -53,4 +52,8 @@ def _stand_in(records: Mapping[str, Record]) -> bool:
 
 
 def _shown(records: Mapping[str, Record]) -> str:
-    return ", ".join(record["shown"] for record in records.values())
+    return _listed([str(record["shown"]) for record in records.values()])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

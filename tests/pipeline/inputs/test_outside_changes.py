@@ -61,3 +61,9 @@ def test_a_text_found_at_last_takes_the_place_of_the_installed_one() -> None:
     assert changes(files(OLD), installed) == ["installed text takes the place of texts/*.txt"]
     python = one("installed", {"python": "3"}, "installed text")
     assert changes(python, one("file", {"sha256": "1"})) == ["my.txt takes the place of installed text"]
+
+
+def test_many_texts_found_at_last_are_named_in_part() -> None:
+    found = {name: {"shown": name, "kind": "files", "identity": {}} for name in "abcd"}
+    installed = {"installed text": {"shown": "installed text", "kind": "installed", "identity": {}}}
+    assert changes(installed, found) == ["a, b, c, ... take the place of installed text"]
