@@ -1,7 +1,7 @@
 """The stages `tokenizer` and `pretrain` of a run with imported weights: their artifacts are made from a GPT-2 folder.
 
-Each stage reads the folder for itself, hours apart perhaps. So the manifests keep the sha256 of every file, and weights
-are refused if the folder's tokenizer is no longer the one that the shards were made with.
+Each stage reads the folder for itself, hours apart perhaps. So each looks before and after whether its files are still
+those that were fingerprinted, and the manifests keep the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.huggingface.parity import ComparedText
 from pipeline.runtime.files import sha256_of
 from pipeline.saved_models.model_files import WEIGHTS
 from pipeline.saved_models.weights import save_shape, save_weights
-from pipeline.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
+from pipeline.tokens.tokenizer import load_tokenizer
 
 # The keys of section `model` that together describe any GPT-2: what the remedy tells to write.
 SIZE_KEYS = ("layers", "width", "heads", "context", "hidden")
@@ -57,7 +57,6 @@ def take_weights(work: Work) -> ImportedCounts:
     target, tokenizer = work.inputs["target"].checked().folder, work.inputs["tokenizer"].checked().folder
     imported = read_model(source)
     _refuse_another_file(source, section, imported.files)
-    _refuse_another_tokenizer(source, tokenizer)
     shape = work.slice["model"].shape(load_tokenizer(tokenizer).vocab_size)
     model = cropped(imported.model, shape.context)
     refuse_another_shape(model.shape, shape)
@@ -75,6 +74,7 @@ def take_weights(work: Work) -> ImportedCounts:
 
 
 def _source(work: Work) -> Path:
+    work.outside["pretrained"].refuse_changed()
     return Path(work.outside["pretrained"].address)
 
 
@@ -112,12 +112,4 @@ def _refuse_another_file(source: Path, section: PretrainedSection, files: dict[s
         raise DataError(
             f"{source / WEIGHTS} has sha256 {files.get(WEIGHTS)}, the config asks for {section.sha256}.",
             remedy="Get the folder again, or change pretrained.sha256.",
-        )
-
-
-def _refuse_another_tokenizer(source: Path, tokenizer: Path) -> None:
-    if tokenizer_files.imported_tokenizer(source) != (tokenizer / TOKENIZER_FILE).read_text(encoding="utf-8"):
-        raise DataError(
-            f"{source} has another tokenizer than when {tokenizer} was made from it.",
-            remedy=f"Delete {tokenizer} and run the chain again.",
         )

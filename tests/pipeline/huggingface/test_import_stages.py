@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipeline.graph.stage_counts import ImportedCounts, TokenizerCounts
 from pipeline.graph.stages import nodes_of, stages_of
 from pipeline.graph.store import Store
 from pipeline.huggingface.import_stages import cropped, refuse_another_shape
+from pipeline.inputs.outside import look_outside
 from pipeline.saved_models.saved_model import open_model
 from pipeline.tokens.shard import read_info
 
@@ -124,14 +126,38 @@ def test_a_cropped_model_computes_the_same_on_shorter_texts(drawn: Any) -> None:
     assert cropped(model, 16) is model
 
 
-def test_a_folder_that_changed_is_refused(gpt2: Path, text_file: Path, tmp_path: Path) -> None:
-    copied = Path(shutil.copytree(gpt2, tmp_path / "gpt2"))
-    config = configured(copied, text_file)
-    run_nodes(config, Store(tmp_path / "store"), Selection(last="shards"))
-    merges = (copied / "merges.txt").read_text().splitlines(keepends=True)
-    (copied / "merges.txt").write_text("".join([merges[0], *merges[:0:-1]]))
-    with pytest.raises(DataError, match="has another tokenizer than when"):
-        prepared(config, tmp_path / "store")
+@pytest.fixture
+def other_merges(gpt2: Path, tmp_path: Path) -> Callable[[], None]:
+    """Changes the tokenizer of tmp_path/gpt2, which is a copy of the folder."""
+    merges = Path(shutil.copytree(gpt2, tmp_path / "gpt2")) / "merges.txt"
+
+    def change() -> None:
+        first, *others = merges.read_text().splitlines(keepends=True)
+        merges.write_text("".join([first, *reversed(others)]))
+
+    return change
+
+
+def test_a_folder_that_changes_between_its_two_stages_is_refused(
+    other_merges: Callable[[], None], text_file: Path, tmp_path: Path
+) -> None:
+    config, store = configured(tmp_path / "gpt2", text_file), Store(tmp_path / "store")
+    seen = look_outside(config)
+    run_nodes(config, store, Selection(last="shards"), outside=seen)
+    other_merges()
+    with pytest.raises(DataError, match=r"merges\.txt changed while it was read"):
+        run_nodes(config, store, Selection(last="pretrain"), outside=seen)
+
+
+def test_a_folder_that_changed_is_imported_anew(
+    other_merges: Callable[[], None], text_file: Path, tmp_path: Path
+) -> None:
+    config, store = configured(tmp_path / "gpt2", text_file), Store(tmp_path / "store")
+    before = run_nodes(config, store, Selection(last="tokenizer"))
+    other_merges()
+    after = run_nodes(config, store, Selection(last="tokenizer"))
+    assert after["target"] == before["target"]
+    assert after["tokenizer"].folder != before["tokenizer"].folder
 
 
 def test_another_file_than_the_config_names_is_refused(gpt2: Path, text_file: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ MODEL = {"layers": 4, "width": 128, "heads": 4, "context": 256}
 def config(stage: str = "pretrain", **changes: dict[str, Any]) -> Config:
     named = {name.replace("_", " "): change for name, change in changes.items()}
     return Config.model_validate(
-        {"name": "x", "model": MODEL, "corpus": {"sources": [{"path": "x"}]}}
+        {"name": "x", "model": MODEL, "corpus": {"sources": [{"path": "x.txt"}]}}
         | {"ablation": {"stage": stage, "changes": named}}
     )
 
@@ -27,10 +28,10 @@ def test_a_change_differs_from_the_baseline_in_what_it_sets() -> None:
     assert gelu.config.pretrain == baseline.config.pretrain
 
 
-def test_changed_models_share_everything_before_training() -> None:
-    baseline, gelu = (
-        fingerprints(changed.config) for changed in changed_configs(config(gelu={"model.activation": "gelu"}))
-    )
+def test_changed_models_share_everything_before_training(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("text")
+    own = config(gelu={"model.activation": "gelu"}).based_in(tmp_path)
+    baseline, gelu = (fingerprints(changed.config) for changed in changed_configs(own))
     shared = ("target", "corpus", "tokenizer", "shards")
     assert [baseline[name] for name in shared] == [gelu[name] for name in shared]
     assert baseline["pretrain"] != gelu["pretrain"]
