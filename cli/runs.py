@@ -65,27 +65,36 @@ def plan(
     settings: SetOptions = None,
     ranks: RanksOption = None,
     hostfile: HostfileOption = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="MACHINE", help="For another machine: h100x8, h200x1, a100x8, cpu:64.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would run, why, and whether it fits.
 
-    Touches nothing.
+    Touches nothing. Seconds are an upper bound where patience may end an arm.
 
     Example: folio plan configs/shakespeare-cpu.yaml --ranks 2
     """
     from pipeline.distributed.launch import num_ranks
     from pipeline.graph import plan as planning
+    from pipeline.graph.fingerprints import fingerprints
+    from pipeline.graph.machines import named_machine, named_ranks
     from pipeline.graph.runner import Selection, unfinished
+    from pipeline.graph.stage_counts import ShardsCounts
     from pipeline.graph.store import Store
     from pipeline.inputs.outside import look_outside
     from pipeline.training.preflight import refuse_impossible
 
     checked, store = config_of(config, settings, ranks, hostfile), Store.from_environment()
     outside = look_outside(checked)
-    num = num_ranks(checked.launch)
+    machine = named_machine(on) if on else None
+    num = named_ranks(machine, ranks) if machine else num_ranks(checked.launch)
+    shards = store.finished("shards", fingerprints(checked, outside)["shards"])
+    counts = shards.counts_as(ShardsCounts) if shards else None
     # As `run` would refuse it: a plan for what cannot be done would be a promise.
-    refuse_impossible(checked, unfinished(checked, store, Selection(), outside), num)
-    run_plan = planning.plan(checked, store, num, outside)
+    refuse_impossible(checked, unfinished(checked, store, Selection(), outside), num, counts)
+    run_plan = planning.plan(checked, store, num, outside, machine)
     typer.echo(json.dumps(run_plan.as_json(), indent=1) if as_json else run_plan.as_text())
 
 

@@ -1,4 +1,4 @@
-"""What a training stage will need: memory per rank by ZeRO stage, disk, tokens, and the speed to expect.
+"""What a training stage will need: memory per rank by ZeRO stage, disk, tokens, and the speed of this machine.
 
 Memory follows the ZeRO paper (Rajbhandari et al. 2020, section 3): weights, gradients and optimizer state per
 parameter, of which stage 1 shards the optimizer, stage 2 also the gradients and stage 3 also the weights over the
@@ -8,12 +8,15 @@ ranks. Activations are those of one micro-batch. The speed is that of a few trai
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 import torch
 
@@ -23,22 +26,27 @@ from gpt.shape import GPTShape
 from pipeline.config.schema import Config
 from pipeline.config.text_sections import TokenizerSection
 from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
-from pipeline.errors import ConfigError
-from pipeline.inputs.local_files import local_files
 from pipeline.runtime.memory import keep_freed_memory
-from pipeline.runtime.precision import autocast_for, default_device, has_bf16_units
+from pipeline.runtime.precision import autocast_for, has_bf16_units
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
-BYTES_PER_TEXT_TOKEN = 3.5  # English under a byte-level BPE of a few thousand entries
 IMPORTED_VOCABULARY = 50_257  # GPT-2's
-IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 WEIGHT_BYTES = 4  # per parameter
 CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
-EFFICIENCY = 0.8  # share of the timed speed that is left after updates, evaluations and communication
 EMULATION = 100  # times as slow as fp32 is bf16 on a processor without units for it, at worst
-TIMED_SECONDS, TIMED_FLOPS = 0.3, 2e10  # upper limits for timing one model: `folio plan` should answer at once
+# Upper limits for timing one model: `folio plan` should answer at once, also while others use the cores.
+TIMED_SECONDS, TIMED_FLOPS = 0.3, 2e10
+TIMED_VOCABULARY, FEWEST_TIMED_TOKENS = 8192, 32  # of a model of which only a part is timed
+MOST_TIMED_AT_ONCE = 8  # models, each with its memory
 ZERO_STAGES = (0, 1, 2, 3)
+
+
+class Trainings(NamedTuple):
+    """The trainings of one stage: how many, and the steps of all of them."""
+
+    number: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,8 @@ def vocabulary(tokenizer: TokenizerSection) -> int:
 def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
     """Tokens, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     section: TrainingSection = getattr(config, stage)
-    tokens, trials = _tokens(section)
-    branches = config.pretrain.branch_at
-    if isinstance(section, PretrainSection):
-        # A branch shares the beginning of the whole pretraining and adds only its own decay.
-        tokens += sum(math.ceil(section.decay * step) for step in branches) * section.batch_tokens
-    elif stage == "finetune" and branches:
-        # Each branch is finetuned with the whole grid on one seed.
-        more = len(branches) * len(config.finetune.learning_rates)
-        tokens, trials = tokens * (trials + more) // trials, trials + more
+    trainings = trainings_of(stage, section, config)
+    tokens = trainings.steps * section.batch_tokens
     parameters = num_parameters(shape)
     kept = section.keep_checkpoints * CHECKPOINT_BYTES * parameters
     # Of each seed of an arm the weights of the best and of the last step stay; of pretraining the last ones.
@@ -75,7 +76,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     return Need(
         tokens=tokens,
         flops=float(tokens) * flops_per_token(shape),
-        disk_bytes=kept + weights + 2_000_000 * trials,
+        disk_bytes=kept + weights + 2_000_000 * trainings.number,
         memory_bytes=tuple(memory_bytes(shape, section, zero, ranks) for zero in ZERO_STAGES),
     )
 
@@ -100,56 +101,48 @@ def _activation_bytes(shape: GPTShape, section: TrainingSection) -> int:
     return positions * value_bytes * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
 
 
-def _tokens(section: TrainingSection) -> tuple[int, int]:
-    """Tokens trained on, over all trials, and the number of trials."""
+def trainings_of(stage: str, section: TrainingSection, config: Config) -> Trainings:
+    """The trainings of pretrain, scratch or finetune: trials and branches, each to the end of its planned steps."""
+    branches = config.pretrain.branch_at if stage != "scratch" else ()
     if isinstance(section, ArmSection):
-        # The grid on the first seed, then the best rate on the others.
-        trials = len(section.learning_rates) + len(section.seeds) - 1
-        return trials * section.max_steps * section.batch_tokens, trials
+        # The grid on the first seed, then the best rate on the others; of each branch the whole grid on one seed.
+        rates = len(section.learning_rates)
+        number = rates + len(section.seeds) - 1 + rates * len(branches)
+        return Trainings(number, number * section.max_steps)
     assert isinstance(section, PretrainSection), "what is not an arm pretrains"
-    return section.steps * section.batch_tokens, 1
-
-
-def corpus_bytes(config: Config) -> int | None:
-    """Upper bound of the text that the corpus keeps, UTF-8; None if a source is not on this machine."""
-    sizes = [_source_bytes(source.path, config.folder, source.max_bytes) for source in config.corpus.sources]
-    known = None if any(size is None for size in sizes) else sum(size for size in sizes if size is not None)
-    limits = [limit for limit in (known, config.corpus.max_bytes) if limit is not None]
-    return min(limits) if limits else None
-
-
-def _source_bytes(pattern: str | None, folder: Path, limit: int | None) -> int | None:
-    try:
-        files = local_files(pattern, folder).files if pattern else ()
-    except ConfigError:  # the plan has a note of its own about a missing text
-        files = ()
-    packed = (".zst", ".gz", ".parquet")
-    # English text compresses by about 3.7 with zstd's default level.
-    text = sum(file.bytes * (3.7 if file.name.endswith(packed) else 1) for file in files)
-    limits = [size for size in (int(text) if files else None, limit) if size is not None]
-    return min(limits) if limits else None
+    # A branch shares the beginning of the whole pretraining and adds only its own decay.
+    return Trainings(1 + len(branches), section.steps + sum(math.ceil(section.decay * step) for step in branches))
 
 
 @cache
-def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
-    """Floating-point operations per second of training on one core of this machine, or one GPU, `samples` at a time.
+def flops_per_second(shape: GPTShape, dtype: str, samples: int, device: str) -> float:
+    """Floating-point operations per second of training on one core of this machine ("cpu"), or on one GPU ("cuda").
 
-    The fastest of a few forwards and backwards. On a CPU it is processor time, because other work that runs now need
-    not run as long as the training will. Of a large model a part is timed: narrower, on a CPU also fewer layers and
-    samples.
+    The fastest of a few forwards and backwards of `samples` at a time. On a CPU it is processor time with all cores at
+    work, because other work that runs now need not run as long as the training will. Of a large model a part is timed:
+    narrower, on a CPU also fewer layers, samples, words and positions.
     """
-    device = default_device().type
     if dtype == "bf16" and not has_bf16_units(device):
         # A single emulated step of a large model takes minutes, and `folio plan` should answer in seconds.
-        return flops_per_second(shape, "fp32", samples) / EMULATION
+        return flops_per_second(shape, "fp32", samples, device) / EMULATION
     timed = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
     if device == "cpu":
         keep_freed_memory()  # as training does
-        affordable = TIMED_FLOPS / (flops_per_token(timed) * timed.context)  # samples; below 1 for a large model
-        timed = replace(timed, layers=max(1, min(timed.layers, int(affordable * timed.layers))))
-        samples = max(1, min(samples, int(affordable)))
-    model = GPT(timed).to(device, torch.bfloat16 if dtype == "bf16" else torch.float32)
-    tokens = torch.randint(timed.vocab_size, (samples, timed.context + 1), device=device)
+        timed, samples = affordable(timed, samples)
+    with one_thread():
+        seconds = fastest([_training_call(timed, dtype, samples, device) for _ in range(_at_once(device))], device)
+    return flops_per_token(timed) * samples * timed.context / seconds
+
+
+def _at_once(device: str) -> int:
+    """How many processes train side by side: on cores as many as there are, which share caches and memory."""
+    return 1 if device == "cuda" else min(os.cpu_count() or 1, MOST_TIMED_AT_ONCE)
+
+
+def _training_call(shape: GPTShape, dtype: str, samples: int, device: str) -> Callable[[], None]:
+    """A forward and backward of a new model on random tokens."""
+    model = GPT(shape).to(device, torch.bfloat16 if dtype == "bf16" else torch.float32)
+    tokens = torch.randint(shape.vocab_size, (samples, shape.context + 1), device=device)
 
     def once() -> None:
         with autocast_for(dtype, device):
@@ -158,8 +151,20 @@ def flops_per_second(shape: GPTShape, dtype: str, samples: int) -> float:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    with one_thread():
-        return flops_per_token(timed) * samples * timed.context / fastest(once, TIMED_SECONDS)
+    return once
+
+
+def affordable(shape: GPTShape, samples: int) -> tuple[GPTShape, int]:
+    """As much of a model as can be timed with about TIMED_FLOPS, and how many samples of it at a time."""
+    if flops_per_token(shape) * shape.context > TIMED_FLOPS:
+        # A part cannot be exact, so it need not be timed once for every dropout.
+        share = TIMED_FLOPS / (flops_per_token(shape) * shape.context)
+        layers, vocabulary = max(1, int(share * shape.layers)), min(shape.vocab_size, TIMED_VOCABULARY)
+        shape = replace(shape, layers=layers, vocab_size=vocabulary, document_start=None, dropout=0.0)
+    if flops_per_token(shape) * shape.context > TIMED_FLOPS:
+        context = max(FEWEST_TIMED_TOKENS, int(TIMED_FLOPS / flops_per_token(shape)))
+        shape = replace(shape, context=min(shape.context, context))
+    return shape, max(1, min(samples, int(TIMED_FLOPS / (flops_per_token(shape) * shape.context))))
 
 
 @contextmanager
@@ -173,13 +178,22 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fastest(once: Callable[[], None], seconds: float) -> float:
-    """The least time that one call took, in seconds, of calls repeated for `seconds` and at least twice."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    # The fastest call is the one that other work disturbed least.
-    times, end = list[float](), clock() + seconds
-    while len(times) < 2 or clock() < end:
-        started = clock()
-        once()
-        times.append(clock() - started)
-    return min(times)
+def fastest(calls: Sequence[Callable[[], None]], device: str) -> float:
+    """The least seconds of one call, of calls that threads repeat side by side: the mean over them.
+
+    Each is repeated for TIMED_SECONDS and at least twice.
+    """
+    # A GPU's kernels cost no processor time. On cores other processes shall not count, so a thread's own time does.
+    clock = time.perf_counter if device == "cuda" else time.thread_time
+
+    def repeated(once: Callable[[], None]) -> float:
+        # The fastest call is the one that other work disturbed least.
+        times, end = list[float](), clock() + TIMED_SECONDS
+        while len(times) < 2 or clock() < end:
+            started = clock()
+            once()
+            times.append(clock() - started)
+        return min(times)
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return fmean(threads.map(repeated, calls))

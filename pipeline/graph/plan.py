@@ -2,98 +2,58 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import psutil
-import torch
 
 from gpt.counts import num_parameters
 from gpt.shape import GPTShape
 from pipeline.config.schema import Config
-from pipeline.config.training_sections import ArmSection, TrainingSection
 from pipeline.graph import forecast
-from pipeline.graph.fingerprints import fingerprints, identity
-from pipeline.graph.manifest import OUTSIDE
-from pipeline.graph.stage_counts import TokenizerCounts
+from pipeline.graph.advice import held_out_advice, training_advice
+from pipeline.graph.durations import node_seconds
+from pipeline.graph.expected_texts import ExpectedTexts, bytes_per_token
+from pipeline.graph.fingerprints import fingerprints
+from pipeline.graph.machines import Machine, dtype_notes, this_machine
+from pipeline.graph.planned_training import PlannedTraining
+from pipeline.graph.run_plan import DONE, RunPlan, StagePlan
+from pipeline.graph.stage_counts import ShardsCounts, TokenizerCounts
 from pipeline.graph.stages import Node, nodes_of
+from pipeline.graph.stale_reasons import OLDER_KIND, why_stale
 from pipeline.graph.store import Store
-from pipeline.graph.work import Artifact
 from pipeline.inputs.outside import Outside, look_outside
-from pipeline.inputs.outside_changes import changes
 from pipeline.runtime.files import existing_parent
-from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
-from pipeline.runtime.precision import default_device, has_bf16_units
-
-OLDER_KIND = "an artifact of an older kind"  # a reason that its note explains, once
-TEXT_UNKNOWN = "its text is unknown"
-ADDRESS_KEYS = ("path", "url", "hub", "revision")
-
-# Of the stages that read text, on two cores; docs/results/bench.md has the measurements.
-TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}
+from pipeline.runtime.formatting import counted, readable_bytes
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """One node of the run. `state` is "done", "will run" or "stale"; `reason` says what changed.
-
-    Seconds, bytes and tokens are forecasts, or of a finished stage what it took; None where nothing can be said.
-    """
-
-    stage: str
-    state: str
-    reason: str
-    folder: str
-    seconds: float | None
-    disk_bytes: int | None
-    tokens: int | None = None
-    memory_bytes_per_rank: tuple[int, ...] | None = None  # by ZeRO stage 0 to 3
-    zero: int | None = None
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """The plan of a run: `obstacles` says what does not fit on this machine, `notes` what else to know beforehand."""
-
-    run: str
-    ranks: int
-    stages: tuple[StagePlan, ...]
-    parameters: int
-    obstacles: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def as_text(self) -> str:
-        head = f"{self.run}: {readable_count(self.parameters)} parameters, {counted(self.ranks, 'rank')}"
-        width = max(len(stage.stage) for stage in self.stages)
-        lines = [head, *(_line(stage, width) for stage in self.stages), *_memory_table(self, width)]
-        ahead = [stage for stage in self.stages if stage.state != "done"]
-        if not ahead:
-            return "\n".join([*lines, "Nothing to do."])
-        verdict = [f"DOES NOT FIT: {obstacle}" for obstacle in self.obstacles] or ["It fits on this machine."]
-        return "\n".join([*lines, _total(ahead), *self.notes, *verdict])
-
-
-def plan(config: Config, store: Store, ranks: int = 1, outside: Outside | None = None) -> RunPlan:
-    """What `folio run` would do now on this many ranks.
+def plan(
+    config: Config, store: Store, ranks: int = 1, outside: Outside | None = None, machine: Machine | None = None
+) -> RunPlan:
+    """What `folio run` would do now on this many ranks, here or on another machine.
 
     `outside` saves a second look at the texts to a caller that had one.
     Raises ConfigError if a variant of the report is not understood, DataError for a damaged manifest.
     """
-    outside = outside or look_outside(config)
+    outside, machine = outside or look_outside(config), machine or this_machine()
     digests = fingerprints(config, outside)
-    shape = _shape(config, store, digests["tokenizer"])
-    stages = tuple(_stage_plan(node, store, digests, ranks, outside) for node in nodes_of(config))
-    obstacles = _obstacles(stages, ranks, store.root)
-    notes = (*_notes(config, stages), *_notes_on_texts(outside, stages))
-    return RunPlan(config.name, ranks, stages, num_parameters(shape), obstacles, notes)
+    planner = Planner(store, digests, outside, machine, ranks)
+    nodes = nodes_of(config)
+    stages = tuple(planner.stage_plan(node) for node in nodes)
+    notes = (*dtype_notes(machine, _dtypes(config, stages)), *_notes_on_texts(outside, stages))
+    ahead = [node for node, stage in zip(nodes, stages, strict=True) if stage.ahead and node.variant is None]
+    notes += (*planner.advice(ahead), *_other_machine(config, machine, stages))
+    return RunPlan(
+        run=config.name,
+        ranks=ranks,
+        stages=stages,
+        parameters=num_parameters(_shape(config, store, digests["tokenizer"])),
+        obstacles=_obstacles(stages, ranks, store.root, machine),
+        notes=notes,
+        machine=machine.name,
+        speed=machine.described,
+    )
 
 
 def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape:
@@ -106,89 +66,72 @@ def _shape(config: Config, store: Store, tokenizer_fingerprint: str) -> GPTShape
     )
 
 
-def _flops_per_second(section: TrainingSection, shape: GPTShape, ranks: int) -> float:
-    """What training will reach on all ranks: each has a GPU of its own, or all share the cores of this machine."""
-    dropout = section.dropout if isinstance(section, ArmSection) and section.dropout is not None else shape.dropout
-    unit = forecast.flops_per_second(replace(shape, dropout=dropout), section.dtype, section.micro_batch)
-    return unit * forecast.EFFICIENCY * (ranks if torch.cuda.is_available() else os.cpu_count() or 1)
+@dataclass(frozen=True)
+class Planner:
+    """What the plans of all stages have in common."""
+
+    store: Store
+    digests: Mapping[str, str]
+    outside: Outside
+    machine: Machine
+    ranks: int
+
+    def stage_plan(self, node: Node) -> StagePlan:
+        """The plan of one node, whether it is finished or not."""
+        stage, shape, texts = node.stage, self.shape(node), self.texts(node)
+        training = PlannedTraining.of(node, shape, texts, self.ranks) if stage.trains else None
+        plan = StagePlan(node.name, DONE, "", str(self.store.folder(stage.name, self.digests[node.name])), None, None)
+        if training is not None:
+            ratio = training.tokens_per_parameter
+            plan = replace(plan, training_tokens=training.tokens, epochs=training.epochs, tokens_per_parameter=ratio)
+        artifact = self.store.finished(stage.name, self.digests[node.name])
+        if artifact is not None:
+            size = sum(entry.bytes for entry in artifact.manifest.files)
+            return replace(plan, seconds=artifact.manifest.seconds, disk_bytes=size)
+        reason = why_stale(node, self.store, self.digests, self.outside)
+        seconds = node_seconds(node, texts, self.machine, self.ranks, shape)
+        plan = replace(plan, state="stale" if reason else "will run", reason=reason, seconds=seconds)
+        if training is None:
+            return replace(plan, disk_bytes=_disk_bytes(node, shape, texts))
+        fitted = node.config.model_copy(update={stage.name: training.section})
+        need = forecast.training_need(stage.name, fitted, shape, self.ranks)
+        memory, zero = need.memory_bytes, training.section.zero
+        return replace(plan, disk_bytes=need.disk_bytes, tokens=need.tokens, memory_bytes_per_rank=memory, zero=zero)
+
+    def advice(self, nodes: Sequence[Node]) -> list[str]:
+        """What makes no sense in these stages, the first of which is told about the texts that are scored."""
+        trainings = [
+            (node, PlannedTraining.of(node, self.shape(node), self.texts(node), self.ranks))
+            for node in nodes
+            if node.stage.trains
+        ]
+        lines = [line for node, training in trainings for line in training_advice(node.name, training)]
+        return lines + (list(held_out_advice(nodes[0].config, self.texts(nodes[0]))) if trainings else [])
+
+    def shape(self, node: Node) -> GPTShape:
+        """The model's shape with the tokenizer that the node reads, or with the run's own if it reads none."""
+        tokenizer = node.inputs["tokenizer"].name if "tokenizer" in node.inputs else "tokenizer"
+        return _shape(node.config, self.store, self.digests[tokenizer])
+
+    def texts(self, node: Node) -> ExpectedTexts:
+        """The texts that the node reads, counted if its shards are finished."""
+        shards = node.inputs["shards"].name if "shards" in node.inputs else "shards"
+        artifact = self.store.finished("shards", self.digests[shards])
+        if artifact is None:
+            return ExpectedTexts.of(node.config, self.outside)
+        return ExpectedTexts(artifact.counts_as(ShardsCounts), counted=True)
 
 
-def _stage_plan(node: Node, store: Store, digests: Mapping[str, str], ranks: int, outside: Outside) -> StagePlan:
-    stage, config = node.stage, node.config
-    folder = str(store.folder(stage.name, digests[node.name]))
-    artifact = store.finished(stage.name, digests[node.name])
-    if artifact is not None:
-        size = sum(entry.bytes for entry in artifact.manifest.files)
-        return StagePlan(node.name, "done", "", folder, artifact.manifest.seconds, size)
-    reason = _why(node, store, digests, outside)
-    state = "stale" if reason else "will run"
-    shape = _shape(config, store, _tokenizer_fingerprint(node, digests))
+def _disk_bytes(node: Node, shape: GPTShape, texts: ExpectedTexts) -> int | None:
+    """Disk of a stage in which nothing is trained; None where only the network knows the size of its text."""
+    stage, tokenizer = node.stage.name, node.config.tokenizer
     # Imported weights stand in for pretraining: no rank trains, but a model is written.
-    if not stage.trains and stage.name == "pretrain":
-        size = forecast.WEIGHT_BYTES * num_parameters(shape)
-        return StagePlan(node.name, state, reason, folder, forecast.IMPORT_SECONDS, size)
-    if not stage.trains:
-        seconds, disk = _text_need(stage.name, config)
-        return StagePlan(node.name, state, reason, folder, seconds, disk)
-    need = forecast.training_need(stage.name, config, shape, ranks)
-    section: TrainingSection = getattr(config, stage.name)
-    seconds = need.flops / _flops_per_second(section, shape, ranks)
-    return StagePlan(
-        node.name, state, reason, folder, seconds, need.disk_bytes, need.tokens, need.memory_bytes, section.zero
-    )
-
-
-def _tokenizer_fingerprint(node: Node, digests: Mapping[str, str]) -> str:
-    """Fingerprint of the tokenizer that the node reads, or of the run's own if it reads none."""
-    return digests[node.inputs["tokenizer"].name if "tokenizer" in node.inputs else "tokenizer"]
-
-
-def _text_need(stage: str, config: Config) -> tuple[float | None, int | None]:
-    """Seconds and disk of a stage that reads text; None where only the network knows the size."""
-    if stage in ("target", "report"):
-        return (2.0, 2_500_000) if stage == "target" else (20.0, 2_000_000)
-    size = forecast.corpus_bytes(config)
-    if size is None:
-        return None, None
-    read = min(size, config.tokenizer.sample_bytes) if stage == "tokenizer" else size
-    width = 2 if config.tokenizer.vocab_size <= 2**16 else 4
-    disk = {"corpus": 0.4 * size, "tokenizer": 500_000, "shards": width * size / forecast.BYTES_PER_TEXT_TOKEN}
-    return read / TEXT_BYTES_PER_SECOND[stage], int(disk[stage])
-
-
-def _why(node: Node, store: Store, digests: Mapping[str, str], outside: Outside) -> str:
-    """What changed since the newest artifact of this stage under this run's name; empty if there is none."""
-    newest = store.newest(node.stage.name, node.config.name)
-    if newest is None:
-        return ""
-    manifest = newest.manifest
-    reads_texts = node.stage.outside and manifest.outside is not None
-    what = [] if node.stage.outside in outside.faults or not reads_texts else _text_changes(node, newest, outside)
-    what += differences(_without_addresses(manifest.config), identity(node.stage.slice(node.config)))
-    inputs = [name for name, other in node.reads.items() if manifest.inputs.get(name) != digests[other.name]]
-    what += [f"{name} changes" for name in inputs]
-    if node.stage.outside and manifest.outside is None:
-        return OLDER_KIND
-    return ", ".join(what) or ("its format changed" if node.stage.outside not in outside.faults else TEXT_UNKNOWN)
-
-
-def _text_changes(node: Node, newest: Artifact, outside: Outside) -> list[str]:
-    """What became of the outside texts of a stage since an artifact was made from them."""
-    texts = outside.texts[node.stage.outside]
-    if newest.manifest.outside == {name: text.digest for name, text in texts.items()}:
-        return []
-    try:
-        old = json.loads((newest.folder / OUTSIDE).read_bytes())
-        return changes(old, {name: text.record() for name, text in texts.items()})
-    except (OSError, ValueError, KeyError, TypeError):  # damaged: `folio verify` says so
-        return ["its text changed"]
-
-
-def _without_addresses(written: Any) -> Any:
-    """The noted config of a stage without where its texts were found, which makes nothing stale."""
-    if isinstance(written, dict):
-        return {key: _without_addresses(value) for key, value in written.items() if key not in ADDRESS_KEYS}
-    return [_without_addresses(value) for value in written] if isinstance(written, list) else written
+    fixed = {"target": 2_500_000, "report": 2_000_000, "pretrain": forecast.WEIGHT_BYTES * num_parameters(shape)}
+    if stage in fixed or texts.corpus_bytes is None:
+        return fixed.get(stage)
+    width = 2 if tokenizer.vocab_size <= 2**16 else 4
+    tokens = texts.corpus_bytes / bytes_per_token(tokenizer)
+    return int({"corpus": 0.4 * texts.corpus_bytes, "tokenizer": 500_000, "shards": width * tokens}.get(stage, 0))
 
 
 def _notes_on_texts(outside: Outside, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
@@ -203,94 +146,32 @@ def _notes_on_texts(outside: Outside, stages: tuple[StagePlan, ...]) -> tuple[st
     return tuple(notes)
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Dotted keys whose value differs, as "pretrain.learning_rate 0.001 -> 0.002"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        missing = "(unset)"
-        pairs = [(f"{name}.{key}" if name else key, old.get(key, missing), new.get(key, missing)) for key in keys]
-        return [change for key, before, after in pairs for change in differences(before, after, key)]
-    return [] if old == new else [f"{name} {_short(old)} -> {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path) -> tuple[str, ...]:
-    ahead = [stage for stage in stages if stage.state != "done"]
+def _obstacles(stages: tuple[StagePlan, ...], ranks: int, root: Path, machine: Machine) -> tuple[str, ...]:
+    ahead = [stage for stage in stages if stage.ahead]
     obstacles = []
     disk = sum(stage.disk_bytes or 0 for stage in ahead)
-    free = shutil.disk_usage(existing_parent(root)).free
+    # Nothing is known of another machine's disks.
+    free = shutil.disk_usage(existing_parent(root)).free if machine.here else math.inf
     if disk > free:
         obstacles.append(f"{readable_bytes(disk)} of disk in {root}, {readable_bytes(free)} free.")
-    memory = _memory_bytes()
     for stage in ahead:
         if stage.memory_bytes_per_rank is not None and stage.zero is not None:
-            # All local ranks share the machine's memory on a CPU machine; each has a GPU's to itself on others.
-            need = stage.memory_bytes_per_rank[stage.zero] * min(ranks, _ranks_per_memory())
-            if need > memory:
+            need = stage.memory_bytes_per_rank[stage.zero] * machine.ranks_per_memory(ranks)
+            if need > machine.memory_bytes:
                 where = f"{stage.stage} with ZeRO {stage.zero} on {counted(ranks, 'rank')}"
-                obstacles.append(f"{where} needs {readable_bytes(need)}, {readable_bytes(memory)} available.")
+                available = f"{readable_bytes(machine.memory_bytes)} available"
+                obstacles.append(f"{where} needs {readable_bytes(need)}, {available}.")
     return tuple(obstacles)
 
 
-def _notes(config: Config, stages: tuple[StagePlan, ...]) -> tuple[str, ...]:
-    """What the dtype of a training means on hardware without bf16 units."""
-    if has_bf16_units(default_device().type):
-        return ()
-    dtypes = {
-        stage.stage: getattr(config, stage.stage).dtype
-        for stage in stages
-        if stage.state != "done" and stage.tokens and hasattr(config, stage.stage)
-    }
-    meaning = {
-        "bf16": "is emulated by this processor and takes up to a hundred times as long; mixed or fp32 would not",
-        "mixed": "computes in fp32 on this processor, which has no units for bf16",
-    }
-    return tuple(
-        f"{', '.join(names)}: dtype {dtype} {text}."
-        for dtype, text in meaning.items()
-        if (names := [name for name, chosen in dtypes.items() if chosen == dtype])
-    )
+def _dtypes(config: Config, stages: tuple[StagePlan, ...]) -> dict[str, str]:
+    """Training stage of the run that is still to do -> its dtype."""
+    ahead = [stage.stage for stage in stages if stage.ahead and stage.tokens and hasattr(config, stage.stage)]
+    return {stage: getattr(config, stage).dtype for stage in ahead}
 
 
-def _memory_bytes() -> int:
-    """Memory that training may use: one GPU's, or what is available on this machine now."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    return int(psutil.virtual_memory().available)
-
-
-def _ranks_per_memory() -> int:
-    """How many local ranks share the memory above: one per GPU, all of them on a CPU machine."""
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
-
-
-def _line(stage: StagePlan, width: int) -> str:
-    columns = [f"{stage.stage:>{width}}  {stage.state:<8}"]
-    columns.append(f"{readable_seconds(stage.seconds):>11}" if stage.seconds is not None else f"{'?':>11}")
-    columns.append(f"{readable_bytes(stage.disk_bytes):>9}" if stage.disk_bytes is not None else f"{'?':>9}")
-    columns.append(f"{readable_count(stage.tokens)} tokens" if stage.tokens else "")
-    columns.append(f"because {stage.reason}" if stage.reason else "")
-    return "  ".join(column for column in columns if column).rstrip()
-
-
-def _memory_table(run_plan: RunPlan, width: int) -> list[str]:
-    rows = [stage for stage in run_plan.stages if stage.memory_bytes_per_rank is not None]
-    if not rows:
+def _other_machine(config: Config, machine: Machine, stages: tuple[StagePlan, ...]) -> list[str]:
+    """For a config that is sized for GPUs, planned where there is none: how to plan it for some."""
+    if not machine.here or machine.gpu or "bf16" not in _dtypes(config, stages).values():
         return []
-    heading = "memory per rank"
-    width = max(width, len(heading))
-    lines = [f"{heading:>{width}}" + "".join(f"{f'ZeRO {zero}':>10}" for zero in forecast.ZERO_STAGES)]
-    for stage in rows:
-        sizes = "".join(f"{readable_bytes(size):>10}" for size in stage.memory_bytes_per_rank or ())
-        lines.append(f"{stage.stage:>{width}}{sizes}   (this run: ZeRO {stage.zero})")
-    return lines
-
-
-def _total(ahead: Sequence[StagePlan]) -> str:
-    seconds = sum(stage.seconds or 0 for stage in ahead)
-    disk = sum(stage.disk_bytes or 0 for stage in ahead)
-    return f"to do: {counted(len(ahead), 'stage')}, about {readable_seconds(seconds)} and {readable_bytes(disk)}"
+    return [f"To plan it for GPUs that are not here, add for example --on h100x{config.launch.ranks or 1}."]

@@ -11,11 +11,8 @@ from numpy.typing import NDArray
 
 from gpt.loss import IGNORED
 from pipeline.errors import ConfigError
+from pipeline.graph.advice import FEWEST_WINDOWS
 from pipeline.tokens.shard import TokenStream
-
-# Fewer give an interval of hardly any blocks (evaluation/intervals.py draws four at least), so that a short text is
-# counted in smaller pieces: at this number a block is five of them.
-FEWEST_WINDOWS = 20
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class ScoringWindows:
 
     @classmethod
     def of_shard(cls, shard: Path, *, tokenizer_sha256: str, context: int, stride: int | None = None) -> ScoringWindows:
-        """All of a shard, each token scored once; a text of few windows in pieces, if there is no `stride`.
+        """All of a shard, each token scored once; a text of too few windows in pieces, if there is no `stride`.
 
         Raises DataError if another tokenizer wrote it.
         """

@@ -46,10 +46,8 @@ def train(
 ) -> State:
     """Train from `state` to the end of the plan, or until its patience is over.
 
-    `evaluate` is None without held-out text.
-
-    Raises Diverged when too many steps in a row had no finite loss or gradient, and Preempted, after saving, when any
-    rank was asked to stop.
+    Without held-out text `evaluate` is None. Raises Diverged when too many steps in a row had no finite loss or
+    gradient, and Preempted, after saving, when any rank was asked to stop.
     """
     world, geometry = engine.world, plan.geometry
     while state.step < plan.steps and not out_of_patience(plan, state):

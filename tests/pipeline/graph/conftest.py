@@ -11,7 +11,7 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.graph import stages
 from pipeline.graph.fingerprints import fingerprints
-from pipeline.graph.stage_counts import StageCounts, TokenizerCounts
+from pipeline.graph.stage_counts import ShardsCounts, StageCounts, TextTotals, TokenizerCounts
 from pipeline.graph.store import Store
 from pipeline.inputs.outside import Outside, OutsideText
 
@@ -24,7 +24,26 @@ def write_text(work):
     (work.folder / "text.txt").write_text(f"{work.stage} {sorted(work.inputs)}")
     if work.stage == "tokenizer":
         return TokenizerCounts(kind="bpe", vocab_size=work.slice["tokenizer"].vocab_size, sha256="0")
+    if work.stage == "shards":
+        return shards_of()
     return Counted(documents=len(work.inputs))
+
+
+def shards_of(train=1_000_000, selection=50_000, validation=100_000, corpus=10_000_000, held_out=100_000):
+    """Counts of shards with so many tokens in each split of the target and of the corpus, which has one source."""
+
+    def totals(tokens):
+        return TextTotals(documents=1, tokens=tokens, bytes=3 * tokens)
+
+    return ShardsCounts(
+        target_train=totals(train),
+        target_selection=totals(selection),
+        target_validation=totals(validation),
+        corpus_train=totals(corpus),
+        corpus_validation=totals(held_out),
+        sources={"texts/*.txt": totals(corpus)},
+        val_ngrams_left_in_shards=0,
+    )
 
 
 def fail(work):
@@ -74,6 +93,12 @@ def config(texts):
         return Config(name="test", target={"path": "my.txt"}, corpus={"sources": sources}, **changes).based_in(texts)
 
     return made
+
+
+@pytest.fixture
+def shards():
+    """shards(train=..., corpus=..., ...): counts of shards with so many tokens in each split."""
+    return shards_of
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
-"""What a training needs, by hand: bytes by ZeRO stage, tokens over all trials, the size of local sources."""
+"""What a training needs, by hand: bytes by ZeRO stage, tokens over all trials; and how this machine is timed."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpt.counts import num_parameters
+from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
 from pipeline.config.schema import Config
 from pipeline.config.text_sections import TokenizerSection
@@ -56,14 +55,15 @@ def test_a_branch_adds_its_own_decay_to_pretraining() -> None:
     assert need.tokens == 6400 + 10 * 64
 
 
-def test_local_sources_bound_the_corpus_and_a_remote_one_leaves_it_unknown(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"x" * 1000)
-    (tmp_path / "b.jsonl.zst").write_bytes(b"x" * 100)
-    local = {"path": str(tmp_path / "*")}
-    assert forecast.corpus_bytes(config(corpus={"sources": [local]})) == 1370
-    assert forecast.corpus_bytes(config(corpus={"sources": [{**local, "max_bytes": 500}]})) == 500
-    assert forecast.corpus_bytes(config(corpus={"sources": [local, {"url": "https://x/y.txt"}]})) is None
-    assert forecast.corpus_bytes(config(corpus={"sources": [{"hub": "a/b"}], "max_bytes": "2kB"})) == 2000
+def test_each_branch_is_finetuned_with_the_whole_grid() -> None:
+    grids = {"learning_rates": [1e-4, 2e-4], "seeds": [1, 2, 3], "max_steps": 10, "batch_tokens": 64}
+    branched = config(
+        pretrain={"tokens": 6400, "batch_tokens": 64, "branch_at": [40, 60]}, finetune=grids, scratch=grids
+    )
+    finetune, scratch = (
+        forecast.trainings_of(stage, getattr(branched, stage), branched) for stage in ("finetune", "scratch")
+    )
+    assert (finetune, scratch) == (forecast.Trainings(4 + 4, 80), forecast.Trainings(4, 40))
 
 
 def test_the_vocabulary_before_it_is_made() -> None:
@@ -73,14 +73,38 @@ def test_the_vocabulary_before_it_is_made() -> None:
 
 def test_bf16_without_units_is_forecast_from_fp32_instead_of_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "has_bf16_units", lambda device: False)
-    monkeypatch.setattr(forecast, "fastest", lambda once, seconds: 2.0)
+    monkeypatch.setattr(forecast, "fastest", lambda calls, device: 2.0)
     forecast.flops_per_second.cache_clear()
-    emulated, wide = (forecast.flops_per_second(SHAPE, dtype, 1) for dtype in ("bf16", "fp32"))
+    emulated, wide = (forecast.flops_per_second(SHAPE, dtype, 1, "cpu") for dtype in ("bf16", "fp32"))
     forecast.flops_per_second.cache_clear()
     assert emulated == wide / forecast.EMULATION
 
 
-def test_the_fastest_of_at_least_two_calls_counts() -> None:
+@pytest.mark.parametrize(
+    ("shape", "samples"),
+    [
+        (GPTShape(vocab_size=50_257, layers=12, width=768, heads=12, context=1024, dropout=0.1), 32),
+        (GPTShape(vocab_size=128_000, layers=32, width=1024, heads=8, context=8192), 1),
+        (GPTShape(vocab_size=4096, layers=4, width=128, heads=4, context=256), 64),
+    ],
+)
+def test_whatever_the_model_no_more_is_timed_than_takes_a_moment(shape: GPTShape, samples: int) -> None:
+    timed, timed_samples = forecast.affordable(shape, samples)
+    assert flops_per_token(timed) * timed.context * timed_samples <= 1.01 * forecast.TIMED_FLOPS
+    assert num_parameters(timed) < 30_000_000
+    small = forecast.affordable(SHAPE, 8)
+    assert small == (SHAPE, 8), "a small model is timed as it is"
+
+
+def test_the_fastest_of_at_least_two_calls_counts_and_all_threads_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "TIMED_SECONDS", 0.0)
     calls: list[int] = []
-    assert forecast.fastest(lambda: calls.append(1), seconds=0) >= 0
-    assert len(calls) == 2
+    assert forecast.fastest([lambda: calls.append(1), lambda: calls.append(2)], "cpu") >= 0
+    assert sorted(calls) == [1, 1, 2, 2]
+
+
+def test_the_mean_over_threads_is_of_each_ones_fastest_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, 0.0, 3.0, 3.0, 5.0, 9.0])  # the end of the first second, then two calls of 3 and 2
+    monkeypatch.setattr(forecast, "TIMED_SECONDS", 4.0)
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(readings))
+    assert forecast.fastest([lambda: None], "cuda") == 2.0

@@ -1,13 +1,15 @@
 """What a plan says of a chain of stand-in stages: states, reasons, sizes, obstacles."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.graph import runner, stages
+from pipeline.graph.machines import named_machine
 from pipeline.graph.manifest import write_manifest
-from pipeline.graph.plan import differences, plan
+from pipeline.graph.plan import plan
 from pipeline.graph.runner import Selection
 
 
@@ -19,14 +21,6 @@ def test_plan_says_what_changed(chain, config):
     assert (by_stage["pretrain"].state, by_stage["finetune"].state) == ("stale", "stale")
     assert by_stage["pretrain"].reason == "pretrain.learning_rate 0.002 -> 0.004"
     assert by_stage["finetune"].reason == "pretrain changes"
-
-
-def test_differences_name_added_and_removed_keys():
-    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 3}) == [
-        "a.b 1 -> 2",
-        "c 2 -> (unset)",
-        "d (unset) -> 3",
-    ]
 
 
 def test_plan_writes_nothing(chain, config):
@@ -51,14 +45,70 @@ def test_a_run_that_cannot_fit_is_told(chain, config):
 
 def test_plan_says_what_a_dtype_comes_to_without_bf16_units(chain, monkeypatch, config):
     halves = config(pretrain={"dtype": "bf16"}, scratch={"dtype": "mixed"}, finetune={"dtype": "mixed"})
-    monkeypatch.setattr("pipeline.graph.plan.has_bf16_units", lambda device: False)
-    emulated, wide = plan(halves, chain).notes
+    monkeypatch.setattr("pipeline.graph.machines.has_bf16_units", lambda device: False)
+
+    def notes(config, machine=None):
+        return [note for note in plan(config, chain, machine=machine).notes if "dtype" in note]
+
+    emulated, wide = notes(halves)
     assert emulated.startswith("pretrain: dtype bf16 is emulated")
     assert wide.startswith("scratch, finetune: dtype mixed computes in fp32")
     assert emulated in plan(halves, chain).as_text()
-    assert plan(config(), chain).notes == ()
-    monkeypatch.setattr("pipeline.graph.plan.has_bf16_units", lambda device: True)
-    assert plan(halves, chain).notes == ()
+    assert notes(config()) == notes(halves, named_machine("h100x1")) == []
+    monkeypatch.setattr("pipeline.graph.machines.has_bf16_units", lambda device: True)
+    assert notes(halves) == []
+
+
+def test_a_config_for_gpus_is_told_how_to_be_planned_for_some(chain, config):
+    for_gpus = config(pretrain={"dtype": "bf16"}, launch={"ranks": 8})
+    (hint,) = [note for note in plan(for_gpus, chain).notes if "--on" in note]
+    assert hint == "To plan it for GPUs that are not here, add for example --on h100x8."
+    assert not [note for note in plan(config(), chain).notes if "--on" in note]
+    elsewhere = plan(for_gpus, chain, ranks=8, machine=named_machine("h100x8"))
+    assert not [note for note in elsewhere.notes if "--on" in note]
+
+
+def test_another_machine_is_judged_by_its_own_memory_and_not_by_the_disk_here(chain, config, monkeypatch):
+    large = config(model={"layers": 12, "width": 768, "heads": 12}, pretrain={"dtype": "bf16", "micro_batch": 1024})
+    monkeypatch.setattr("pipeline.graph.plan.shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    small, big = (plan(large, chain, ranks=1, machine=named_machine(name)) for name in ("l4x1", "h200x1"))
+    assert [obstacle.split(" needs ")[0] for obstacle in small.obstacles] == ["pretrain with ZeRO 1 on 1 rank"]
+    assert small.obstacles[0].endswith("24.0 GB available.")
+    assert big.obstacles == ()
+    assert big.as_text().endswith("It fits on h200x1.")
+    assert "on h200x1: at 40% of its published peak (989 TFLOP/s in bf16" in big.as_text().splitlines()[0]
+    assert "of disk" in " ".join(plan(large, chain).obstacles)
+
+
+def test_one_training_is_measured_against_its_text_and_its_model(chain, config):
+    made = config(pretrain={"tokens": "20M"}, scratch={"max_steps": 100})
+    runner.run_nodes(made, chain, Selection(last="shards"))
+    run_plan = plan(made, chain)
+    pretrain, scratch = (
+        next(stage for stage in run_plan.stages if stage.stage == name) for name in ("pretrain", "scratch")
+    )
+    assert (pretrain.training_tokens, scratch.training_tokens) == (2441 * 8192, 100 * 8192)
+    assert (pretrain.epochs, scratch.epochs) == (2441 * 8192 / 10_000_000, 100 * 8192 / 1_000_000)
+    assert pretrain.tokens_per_parameter == 2441 * 8192 / run_plan.parameters
+    told = run_plan.as_json()["stages"]
+    assert [stage["epochs"] for stage in told if stage["stage"] == "pretrain"] == [pretrain.epochs]
+    # Of a finished stage, too.
+    runner.run_nodes(made, chain)
+    assert [stage.epochs for stage in plan(made, chain).stages if stage.stage == "pretrain"] == [pretrain.epochs]
+
+
+def test_what_makes_no_sense_is_said_while_it_is_still_to_do(chain, config):
+    thirty = config(pretrain={"tokens": "300M"})
+    runner.run_nodes(thirty, chain, Selection(last="shards"))
+    (often,) = [note for note in plan(thirty, chain).notes if "times" in note]
+    assert often.startswith("pretrain: the corpus is seen 30.0 times")
+    runner.run_nodes(thirty, chain)
+    assert plan(thirty, chain).notes == ()
+
+
+def test_a_text_that_seems_too_short_is_a_note_before_it_is_counted(chain, config):
+    tiny = plan(config(), chain)  # 18 characters of target are a guess of five tokens
+    assert any(note.startswith("scratch: The target's training split has") for note in tiny.notes)
 
 
 def test_zero_stages_need_less_memory_with_more_ranks(chain, config):

@@ -7,7 +7,8 @@ import pytest
 
 from gpt.loss import IGNORED
 from pipeline.errors import ConfigError, DataError
-from pipeline.tokens.scoring_windows import FEWEST_WINDOWS, ScoringWindows, scoring_windows, windows_of_pieces
+from pipeline.graph.advice import FEWEST_WINDOWS
+from pipeline.tokens.scoring_windows import ScoringWindows, scoring_windows, windows_of_pieces
 from pipeline.tokens.shard import Rows, ShardInfo, TokenStream, shard_name, write_shard
 
 X = IGNORED
