@@ -4,8 +4,8 @@ A training is arithmetic, at a speed that is timed on the spot or taken from pub
 that is not: starting ranks, updates, the exchange of gradients, evaluations, checkpoints. Early stopping is left out:
 an arm whose patience ends takes less.
 
-The seconds below are processor time of two cores of an AMD EPYC on 2026-11-27, by differences between trainings of a
-model of one layer that did more or less of one thing; `Machine.slowness` carries them over to other machines.
+The seconds below are processor time on two cores of an AMD EPYC on 2026-11-27, by differences between trainings of a
+model of one layer that did more or less of one thing. Faster processors take half of them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def node_seconds(
         return _training_seconds(node, shape, texts, machine, ranks)
     if stage.name == "pretrain":  # imported weights
         return IMPORT_SECONDS
-    start = START_SECONDS[stage.name] * machine.slowness
+    start = START_SECONDS[stage.name]
     if stage.name == "report":
         return start + _scoring_seconds(config, shape, texts, machine)
     size = {"target": 0, "tokenizer": _least(texts.corpus_bytes, config.tokenizer.sample_bytes)}.get(
@@ -89,7 +89,9 @@ def _training_seconds(node: Node, shape: GPTShape, texts: ExpectedTexts, machine
         evaluated = min(section.evaluate_tokens, evaluated)
     saves = _multiples(trainings, section.save_every)
     return (
-        machine.slowness * (RANKS_SECONDS + TRIAL_SECONDS * trainings.number + EVALUATION_SECONDS * evaluations)
+        RANKS_SECONDS
+        + TRIAL_SECONDS * trainings.number
+        + EVALUATION_SECONDS * evaluations
         + pace.step * trainings.steps
         + pace.token_forward * evaluated * evaluations
         + pace.save * saves
@@ -106,8 +108,8 @@ def _pace(section: TrainingSection, shape: GPTShape, machine: Machine, ranks: in
     launches = micro_batches * shape.layers * machine.launch_seconds
     update = _update_flops(section, shape) / (speed / ranks)
     exchange = 4 * num_parameters(shape) / EXCHANGE_BYTES_PER_SECOND if ranks > 1 and not machine.gpu else 0.0
-    overhead = MICRO_BATCH_SECONDS * micro_batches * machine.slowness
-    save = SAVE_SECONDS * machine.slowness + 16 * num_parameters(shape) / DISK_BYTES_PER_SECOND
+    overhead = MICRO_BATCH_SECONDS * micro_batches
+    save = SAVE_SECONDS + 16 * num_parameters(shape) / DISK_BYTES_PER_SECOND
     return _Pace(
         step=max(arithmetic, launches) + update + exchange + overhead,
         token_forward=SCORED_SHARE * flops_per_token(shape) / speed,
@@ -134,7 +136,7 @@ def _scoring_seconds(config: Config, shape: GPTShape, texts: ExpectedTexts, mach
     files = 1 + 2 * (len(config.scratch.seeds) + len(config.finetune.seeds)) + 2 * len(config.pretrain.branch_at)
     scored = texts.shards.target_validation.tokens * files + 2 * config.pretrain.evaluate_tokens
     written = 2 * config.report.sample_tokens * shape.layers * SAMPLED_TOKEN_SECONDS
-    return SCORED_SHARE * scored * flops_per_token(shape) / speed + written * machine.slowness
+    return SCORED_SHARE * scored * flops_per_token(shape) / speed + written
 
 
 def _multiples(trainings: Trainings, every: int) -> int:

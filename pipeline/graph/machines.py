@@ -9,10 +9,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import psutil
@@ -49,7 +47,6 @@ DEVICES = {
 EFFICIENCY = 0.4
 LAUNCH_SECONDS = 1e-3  # a layer's kernels, forward and backward, at some 10 microseconds each: no GPU is faster
 CORE_BYTES = 4_000_000_000  # memory for each core of a machine that is only named by its cores
-PYTHON_SECONDS = 0.08  # that `_python_seconds` took where the seconds of `durations.py` were measured
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,6 @@ class Machine:
     def launch_seconds(self) -> float:
         """The least time of one layer's forward and backward on a GPU, where nothing was timed."""
         return LAUNCH_SECONDS if self.device is not None else 0.0
-
-    @property
-    def slowness(self) -> float:
-        """How many times as long as measured everything takes that is neither arithmetic nor text."""
-        # A machine that is not here is taken to be like the one where the seconds were measured.
-        return _python_seconds() / PYTHON_SECONDS if self.here else 1.0
 
     def ranks_per_memory(self, ranks: int) -> int:
         """How many ranks share `memory_bytes`."""
@@ -152,16 +143,3 @@ def dtype_notes(machine: Machine, dtypes: Mapping[str, str]) -> list[str]:
         for dtype, text in meaning.items()
         if (names := [name for name, chosen in dtypes.items() if chosen == dtype])
     ]
-
-
-@cache
-def _python_seconds() -> float:
-    """Processor time of a fixed piece of Python: starting, saving and reporting are Python more than anything else."""
-
-    def once() -> float:
-        started, total = time.process_time(), 0
-        for number in range(1_000_000):
-            total += number % 7
-        return time.process_time() - started
-
-    return min(once() for _ in range(3))
