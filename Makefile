@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test test-tools eval-harness check bench schema lecture clean
+.PHONY: help install demo test test-tools eval-harness check bench init-results schema lecture clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -48,6 +48,10 @@ bench: install
 ## make schema       the JSON Schema of report.json, into docs/report.schema.json
 schema: install
 	$(BIN)/python -m pipeline.report.report_json > docs/report.schema.json
+
+## make init-results what `folio init` chooses, beside sizes chosen by hand; three hours, into docs/results/init.md
+init-results: install
+	$(BIN)/python -m tests.bench.bench_init
 
 ## make lecture      climbs the lecture's ladder, into docs/results/lecture.md
 lecture: install

@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 
 import typer
 
-from cli import checkpoint, data, experiments, models, runs
+from cli import checkpoint, data, experiments, models, new_config, runs
 from cli.main import leave_at_once
 from pipeline.addresses import without_secrets_in
 from pipeline.errors import FolioError, Interrupted, Preempted
@@ -26,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+new_config.add_to(app)
 runs.add_to(app)
 models.add_to(app)
 experiments.add_to(app)

@@ -1,0 +1,93 @@
+"""`folio init`: a config that fits this machine, this text and this time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.sizing.recipe import Wish
+
+MOST_CPU_RANKS = 8  # more share a small batch badly
+UNNAMED = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(name="init")(init)
+
+
+def init(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A text file, a hub dataset, or tiny-shakespeare.")],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH|URL|HUB", help="Text to pretrain on; may be given again."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="How long the whole run may take.")] = 60,
+    ranks: Annotated[
+        int | None, typer.Option(min=1, help="Ranks on this machine; default one per GPU or core.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The YAML file to write.")] = None,
+    force: Annotated[bool, typer.Option(help="Write over a file that exists.")] = False,
+) -> None:
+    """Write a config that fits this machine, text and time.
+
+    Example: folio init my.txt --corpus 'texts/*.txt' --minutes 30 -o mine.yaml
+    """
+    from pipeline.runtime.files import write_text
+    from pipeline.sizing.choice import choose
+    from pipeline.sizing.run_forecast import run_seconds
+    from pipeline.sizing.summary import summary
+    from pipeline.sizing.written_config import flow, yaml_text
+
+    file = output or Path(f"{_run_name(target)}.yaml")
+    if file.exists() and not force:
+        raise ConfigError(f"{file} exists.", remedy="Give another name with -o, or --force.")
+    if not file.parent.is_dir():
+        raise ConfigError(f"There is no folder {file.parent} for {file.name}.", remedy="Make it, or give another -o.")
+    wish, proposals = wish_of(target, corpus, minutes, ranks, file)
+    choice = choose(wish, run_seconds(wish))
+    write_text(file, yaml_text(choice, wish, f"folio {shlex.join(sys.argv[1:])}", tuple(map(flow, proposals))))
+    typer.echo("\n".join(summary(choice, wish, str(file))))
+
+
+def wish_of(
+    target: str, corpus: list[str] | None, minutes: float, ranks: int | None, file: Path
+) -> tuple[Wish, tuple[dict[str, str], ...]]:
+    """What the user asks for, and the sources to propose beside the first."""
+    from pipeline.distributed.launch import default_ranks
+    from pipeline.runtime.precision import default_device, has_bf16_units
+    from pipeline.sizing.named_texts import proposed_sources, sources_named, target_named, texts_of
+    from pipeline.sizing.recipe import Wish
+
+    folder = file.parent
+    section = target_named(target, folder)
+    if corpus:
+        sources = [source for text in corpus for source in sources_named(text, folder)]
+    proposals: tuple[dict[str, str], ...] = ()
+    if not corpus:
+        sources, proposals = proposed_sources()
+    device = default_device().type
+    wish = Wish(
+        name=_run_name(file.stem),
+        minutes=minutes,
+        ranks=ranks or (default_ranks() if device == "cuda" else min(len(os.sched_getaffinity(0)), MOST_CPU_RANKS)),
+        dtype="mixed" if has_bf16_units(device) else "fp32",
+        texts=texts_of(section, sources, folder),
+        target=section,
+        sources=tuple(sources),
+    )
+    return wish, proposals
+
+
+def _run_name(text: str) -> str:
+    """The file's name as the name of a run may be: letters, digits, dots, dashes."""
+    return UNNAMED.sub("-", Path(text).stem).strip("-._") or "mine"

@@ -1,0 +1,10 @@
+"""A config that fits: `folio init` looks at the text, the machine and the minutes there are, and this room chooses the
+model's size, the vocabulary, the batch and the steps of every arm (docs/decisions/a-run-that-fits.md derives the rule).
+It trains nothing and writes nothing but text. May import `graph`, whose forecast says how long a config takes, and
+everything below; only the command imports it. Start with `choice.py`.
+
+    model_sizes.py    the sizes that are tried, each with its vocabulary, and the loss to expect of each
+    recipe.py         the config of one size for one amount of training
+    choice.py         the search: for each size the amount that fills the minutes, then the best size
+    written_config.py the choice as a commented YAML file
+"""

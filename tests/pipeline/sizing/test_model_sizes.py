@@ -1,0 +1,51 @@
+"""The ladder of models, their vocabularies, and the order that the law puts them in."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from gpt.counts import num_parameters
+from pipeline.sizing.model_sizes import CandidateModel, expected_excess, model_sizes, useful_bytes
+
+
+def test_each_model_is_larger_than_the_one_before_but_never_four_times() -> None:
+    counts = [num_parameters(size.shape(), embeddings=False) for size in model_sizes(10**12)]
+    assert len(counts) > 15
+    assert all(before < after < 4 * before for before, after in itertools.pairwise(counts))
+
+
+def test_a_larger_model_never_has_a_smaller_vocabulary() -> None:
+    vocabularies = [size.vocab_size for size in model_sizes(10**12)]
+    assert vocabularies == sorted(vocabularies)
+    assert vocabularies[0] == 512
+    assert vocabularies[-1] >= 16_384
+
+
+def test_a_small_text_gets_a_small_vocabulary() -> None:
+    assert {size.vocab_size for size in model_sizes(40_000)} == {512}
+    # 1,024 entries of 2.7 bytes, 200 times each.
+    assert max(size.vocab_size for size in model_sizes(1024 * 200 * 3)) == 1024
+
+
+def test_repeated_text_is_worth_less_and_in_the_end_nothing() -> None:
+    assert useful_bytes(700.0, 1000.0) == 700.0
+    # Four epochs: 1 + 15.4 (1 - exp(-3 / 15.4)).
+    assert useful_bytes(4000.0, 1000.0) == pytest.approx(3725.7, abs=1.0)
+    assert useful_bytes(1e9, 1000.0) == pytest.approx(16_400.0)
+
+
+def test_the_law_prefers_about_twenty_tokens_per_parameter() -> None:
+    flops = 6 * 1e8 * 20 * 1e8  # Hoffmann et al. 2022: the best model for so much arithmetic has 1e8 parameters
+    excess = {
+        parameters: expected_excess(parameters, 4.4 * flops / 6 / parameters)
+        for parameters in (10**7, 3 * 10**7, 10**8, 3 * 10**8, 10**9)
+    }
+    assert min(excess, key=lambda parameters: excess[parameters]) == 10**8
+
+
+def test_a_size_is_a_model_of_the_config() -> None:
+    size = CandidateModel(layers=3, width=96, heads=3, context=256, vocab_size=1024)
+    assert size.section().heads == 3
+    assert (size.shape().vocab_size, size.shape().context) == (1024, 256)
