@@ -41,7 +41,19 @@ def folio(*arguments, **environment):
 
 
 def test_the_commands_are_those_of_the_contract():
-    expected = {"run", "plan", "status", "verify", "sample", "export", "import", "ablate", "lr-range", "lecture"}
+    expected = {
+        "init",
+        "run",
+        "plan",
+        "status",
+        "verify",
+        "sample",
+        "export",
+        "import",
+        "ablate",
+        "lr-range",
+        "lecture",
+    }
     expected |= {"data show", "checkpoint list", "checkpoint verify", "checkpoint convert"}
     expected |= {"target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report"}
     assert {name.removeprefix("folio ") for name in COMMANDS} == expected

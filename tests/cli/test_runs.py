@@ -80,7 +80,8 @@ def test_ranks_that_somebody_else_started_reach_the_runner(
         yield "their ranks"
 
     monkeypatch.setattr(external_launcher, "external_ranks", external_ranks)
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+    world = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in {**world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "4000"}.items():
         monkeypatch.setenv(name, value)
     assert invoke("shards", "configs/demo.yaml", "--set", "launch.port=4000").exception is None
     assert calls == [("shards", "shards", "their ranks")]
