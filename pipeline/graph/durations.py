@@ -11,6 +11,7 @@ model of one layer that did more or less of one thing. Faster processors take ha
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gpt.counts import flops_per_token, num_parameters
@@ -18,7 +19,7 @@ from gpt.shape import GPTShape
 from pipeline.config.schema import Config
 from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
 from pipeline.graph.expected_texts import ExpectedTexts
-from pipeline.graph.forecast import Trainings, trainings_of, vocabulary
+from pipeline.graph.forecast import steps_of_trainings, vocabulary
 from pipeline.graph.machines import Machine
 from pipeline.graph.planned_training import PlannedTraining
 from pipeline.graph.stages import Node, nodes_of
@@ -30,9 +31,9 @@ EVALUATION_SECONDS = 0.02  # beside the arithmetic
 MICRO_BATCH_SECONDS = 0.005  # of DeepSpeed and Python for each micro-batch
 DISK_BYTES_PER_SECOND = 4e8  # of a checkpoint, with hashing
 EXCHANGE_BYTES_PER_SECOND = 1e9  # of gradients between ranks on cores, which gloo sums
-START_SECONDS = {"target": 0.5, "corpus": 2.0, "tokenizer": 1.0, "shards": 1.5, "report": 8.0}
-# Of the stages that read text, on two cores; docs/results/bench.md has the measurements.
-TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 8e6, "shards": 20e6}
+START_SECONDS = {"target": 0.5, "corpus": 2.5, "tokenizer": 2.5, "shards": 2.0, "report": 8.0}
+# Of the stages that read text, on two cores; a tokenizer is trained on its sample.
+TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 2.5e6, "shards": 20e6}
 SAMPLED_TOKEN_SECONDS = 0.0015  # of the report's texts, for each layer
 IMPORT_SECONDS = 120.0  # mostly for the comparison with `transformers`
 MUON_ITERATIONS = 5
@@ -82,19 +83,18 @@ def _training_seconds(node: Node, shape: GPTShape, texts: ExpectedTexts, machine
     """Of pretrain, scratch or finetune with all trials and branches, up to the end of their steps."""
     planned = PlannedTraining.of(node, shape, texts, ranks)
     stage, section, config = planned.stage, planned.section, node.config
-    trainings, pace = trainings_of(stage, section, config), _pace(section, shape, machine, ranks)
-    evaluations = _multiples(trainings, section.evaluate_every)
+    steps, pace = steps_of_trainings(stage, section, config), _pace(section, shape, machine, ranks)
+    evaluations = _times(steps, section.evaluate_every)
     evaluated = planned.text.held_out_tokens
     if isinstance(section, PretrainSection):
         evaluated = min(section.evaluate_tokens, evaluated)
-    saves = _multiples(trainings, section.save_every)
     return (
         RANKS_SECONDS
-        + TRIAL_SECONDS * trainings.number
+        + TRIAL_SECONDS * len(steps)
         + EVALUATION_SECONDS * evaluations
-        + pace.step * trainings.steps
+        + pace.step * sum(steps)
         + pace.token_forward * evaluated * evaluations
-        + pace.save * saves
+        + pace.save * _times(steps, section.save_every)
     )
 
 
@@ -139,10 +139,9 @@ def _scoring_seconds(config: Config, shape: GPTShape, texts: ExpectedTexts, mach
     return SCORED_SHARE * scored * flops_per_token(shape) / speed + written
 
 
-def _multiples(trainings: Trainings, every: int) -> int:
-    """How often something happens at every so many steps of each training and at its end."""
-    own = trainings.steps // every if every else 0
-    return max(own, trainings.number)
+def _times(steps: Sequence[int], every: int) -> int:
+    """How often something happens at every so many steps of each training, or never for 0, and at its end."""
+    return sum(-(-own // every) if every else 1 for own in steps)
 
 
 def _least(size: int | None, limit: int) -> int | None:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean
-from typing import NamedTuple
 
 import torch
 
@@ -42,13 +41,6 @@ MOST_TIMED_AT_ONCE = 8  # models, each with its memory
 ZERO_STAGES = (0, 1, 2, 3)
 
 
-class Trainings(NamedTuple):
-    """The trainings of one stage: how many, and the steps of all of them."""
-
-    number: int
-    steps: int
-
-
 @dataclass(frozen=True)
 class Need:
     """What one training stage needs, over all its trials. `memory_bytes[z]` is per rank under ZeRO stage z."""
@@ -67,8 +59,8 @@ def vocabulary(tokenizer: TokenizerSection) -> int:
 def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
     """Tokens, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     section: TrainingSection = getattr(config, stage)
-    trainings = trainings_of(stage, section, config)
-    tokens = trainings.steps * section.batch_tokens
+    steps = steps_of_trainings(stage, section, config)
+    tokens = sum(steps) * section.batch_tokens
     parameters = num_parameters(shape)
     kept = section.keep_checkpoints * CHECKPOINT_BYTES * parameters
     # Of each seed of an arm the weights of the best and of the last step stay; of pretraining the last ones.
@@ -76,7 +68,7 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
     return Need(
         tokens=tokens,
         flops=float(tokens) * flops_per_token(shape),
-        disk_bytes=kept + weights + 2_000_000 * trainings.number,
+        disk_bytes=kept + weights + 2_000_000 * len(steps),
         memory_bytes=tuple(memory_bytes(shape, section, zero, ranks) for zero in ZERO_STAGES),
     )
 
@@ -101,17 +93,16 @@ def _activation_bytes(shape: GPTShape, section: TrainingSection) -> int:
     return positions * value_bytes * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
 
 
-def trainings_of(stage: str, section: TrainingSection, config: Config) -> Trainings:
-    """The trainings of pretrain, scratch or finetune: trials and branches, each to the end of its planned steps."""
+def steps_of_trainings(stage: str, section: TrainingSection, config: Config) -> tuple[int, ...]:
+    """The planned steps of each training of pretrain, scratch or finetune: of its trials, or of its branches."""
     branches = config.pretrain.branch_at if stage != "scratch" else ()
     if isinstance(section, ArmSection):
         # The grid on the first seed, then the best rate on the others; of each branch the whole grid on one seed.
         rates = len(section.learning_rates)
-        number = rates + len(section.seeds) - 1 + rates * len(branches)
-        return Trainings(number, number * section.max_steps)
+        return (section.max_steps,) * (rates + len(section.seeds) - 1 + rates * len(branches))
     assert isinstance(section, PretrainSection), "what is not an arm pretrains"
     # A branch shares the beginning of the whole pretraining and adds only its own decay.
-    return Trainings(1 + len(branches), section.steps + sum(math.ceil(section.decay * step) for step in branches))
+    return section.steps, *(math.ceil(section.decay * step) for step in branches)
 
 
 @cache

@@ -61,9 +61,9 @@ def test_each_branch_is_finetuned_with_the_whole_grid() -> None:
         pretrain={"tokens": 6400, "batch_tokens": 64, "branch_at": [40, 60]}, finetune=grids, scratch=grids
     )
     finetune, scratch = (
-        forecast.trainings_of(stage, getattr(branched, stage), branched) for stage in ("finetune", "scratch")
+        forecast.steps_of_trainings(stage, getattr(branched, stage), branched) for stage in ("finetune", "scratch")
     )
-    assert (finetune, scratch) == (forecast.Trainings(4 + 4, 80), forecast.Trainings(4, 40))
+    assert (finetune, scratch) == ((10,) * (4 + 4), (10,) * 4)
 
 
 def test_the_vocabulary_before_it_is_made() -> None:
