@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pipeline.config.schema import Config
 from pipeline.graph.expected_texts import ExpectedTexts
 from pipeline.graph.planned_training import PlannedTraining
-from pipeline.runtime.formatting import readable_count
+from pipeline.runtime.formatting import counted, readable_count
 
 # Up to here repeated text is worth nearly as much as new text (Muennighoff et al. 2023, arXiv 2305.16264).
 USEFUL_EPOCHS = 4
 # A text of fewer windows gives an interval of hardly any blocks: it draws at least four (evaluation/intervals.py), and
 # at this number a block is five of them.
 FEWEST_WINDOWS = 20
+LARGEST_HELD_OUT = 0.2  # of the corpus, that a sentence proposes: the rest is what is trained on
 
 
 def training_advice(name: str, training: PlannedTraining) -> Iterator[str]:
@@ -59,14 +60,14 @@ def _held_out_of_corpus(config: Config, held_out: int, trained: int, context: in
         return  # without a held-out part there is no loss to be sure of, and the config asked for that
     if asked < wanted <= held_out:
         cure = f"Set pretrain.evaluate_tokens to {wanted:,} or more."
-    elif wanted / (held_out + trained) <= 0.5:
+    elif wanted / (held_out + trained) <= LARGEST_HELD_OUT:
         share = math.ceil(100 * wanted / (held_out + trained))
         more = f" and pretrain.evaluate_tokens to {wanted:,}" if asked < wanted else ""
         cure = f"Set corpus.validation to {share}%{more}."
     else:
         cure = "Give more text, or lower model.context."
-    windows = min(asked, held_out) // context
+    windows = counted(min(asked, held_out) // context, "window")
     yield (
-        f"The held-out part of the corpus makes {windows} windows of {context:,} tokens; the interval of the "
+        f"The held-out part of the corpus makes {windows} of {context:,} tokens; the interval of the "
         f"pretraining gap wants {FEWEST_WINDOWS}. {cure}"
     )

@@ -18,8 +18,9 @@ PACKED = (".zst", ".gz", ".parquet")
 UNPACKED = 3.7  # times as large as packed: English text with zstd's default level
 TINY_SHAKESPEARE_BYTES = 1_115_394
 LANGUAGE_REFERENCE_BYTES = 465_000  # Python's, which stands in for a target that is not found
-# Of a corpus of few documents at least so much is held out (corpus/held_out.py).
-HELD_OUT_BYTES, HELD_OUT_SHARE = 16_000, 0.04
+# Where a share of the documents is less than the first, passages up to the second are held out (corpus/held_out.py).
+ENOUGH_BYTES, ENOUGH_SHARE = 16_000, 0.04
+PASSAGE_BYTES, PASSAGE_SHARE = 256_000, 0.1
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def _shared(whole: int, sizes: Mapping[str, int]) -> dict[str, int]:
 
 
 def _held_out_bytes(total: int, share: float) -> float:
-    return max(total * share, min(HELD_OUT_BYTES, HELD_OUT_SHARE * total)) if share > 0 else 0.0
+    if share == 0 or total * share >= min(ENOUGH_BYTES, ENOUGH_SHARE * total):
+        return total * share
+    return min(PASSAGE_BYTES, PASSAGE_SHARE * total)
 
 
 def _totals(size: float, rate: float) -> TextTotals:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from pipeline.config.training_sections import PretrainSection, TrainingSection
 from pipeline.errors import ConfigError
 from pipeline.graph.stage_counts import ShardsCounts
+from pipeline.runtime.formatting import counted
 
 SectionKind = TypeVar("SectionKind", bound=TrainingSection)
 
@@ -62,7 +63,7 @@ class FittedBatch:
         fitted = _halved(asked, samples)
         if (fitted if is_default(section) else samples) < ranks:
             raise _too_short(stage, section, text, context=context, ranks=ranks)
-        has = f"{text.name} has {samples:,} samples of {context:,} tokens"
+        has = f"{text.name} has {counted(samples, 'sample')} of {context:,} tokens"
         if not is_default(section):
             largest = _largest_batch(section, samples, ranks) * context
             raise ConfigError(
@@ -134,7 +135,9 @@ def _too_short(stage: str, section: TrainingSection, text: TrainingText, *, cont
     if shorter:
         batch = _largest_batch(section, text.num_samples(shorter), ranks) * shorter
         cures.append(f"model.context={shorter}" + ("" if default else f" with {stage}.batch_tokens={batch}"))
-    few = f"{samples:,} samples of {context:,} tokens for {ranks:,} ranks" if samples else f"less than {context + 1:,}"
+    few = f"less than {context + 1:,}"
+    if samples:
+        few = f"{counted(samples, 'sample')} of {context:,} tokens for {counted(ranks, 'rank')}"
     return ConfigError(
         f"{text.name[0].upper()}{text.name[1:]} has {text.tokens:,} tokens, {few}.",
         remedy=f"Use {', or '.join(cures)}, or give more text." if cures else "Give more text.",

@@ -50,7 +50,12 @@ def held_out(config, counts, **texts):
 
 @pytest.mark.parametrize(
     ("pretrain", "held", "total"),
-    [({}, 2000, 500_000), ({"evaluate_tokens": 1024}, 20_000, 500_000), ({"evaluate_tokens": 1024}, 1000, 50_000)],
+    [
+        ({}, 2000, 500_000),
+        ({"evaluate_tokens": 1024}, 20_000, 500_000),
+        ({"evaluate_tokens": 1024}, 1000, 50_000),
+        ({}, 250, 260_000),
+    ],
 )
 def test_a_held_out_part_of_too_few_windows_has_a_cure_that_works(config, shards, pretrain, held, total):
     made = config(pretrain=pretrain)

@@ -66,8 +66,10 @@ def test_splits_have_their_shares_and_a_small_corpus_holds_out_enough(tmp_path: 
         500,
         1000,
     ]
-    assert shards.corpus_validation.bytes == 16_000, "4 % of a small corpus, up to 16 kB"
-    assert {name: totals.tokens for name, totals in shards.sources.items()} == {"a": 144_000, "b": 48_000}
+    assert shards.corpus_validation.bytes == 40_000, "1 % are less than 16 kB, so that passages are held out"
+    assert {name: totals.tokens for name, totals in shards.sources.items()} == {"a": 135_000, "b": 45_000}
+    large = ExpectedTexts.of_sizes(made, {"a": 10_000_000}, target=0)
+    assert large.shards.corpus_validation.bytes == 100_000
     assert (texts.counted, texts.corpus_bytes) == (False, 400_000)
     nothing = ExpectedTexts.of_sizes(config(tmp_path, corpus={"validation": 0}), {"a": 1000}, target=None)
     assert nothing.shards.corpus_validation.tokens == 0 and not nothing.knows("scratch")

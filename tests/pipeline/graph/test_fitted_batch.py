@@ -31,9 +31,8 @@ def test_a_text_that_fills_the_batch_changes_nothing() -> None:
 def test_a_default_batch_is_halved_until_an_epoch_fills_it(samples: int, batch_samples: int) -> None:
     batch = fitted(text_of(samples * 256 + 1))
     assert batch.batch_tokens == batch_samples * 256
-    assert (
-        f"has {samples} samples of 256 tokens: batches of {batch.batch_tokens:,} tokens instead of 8,192" in batch.note
-    )
+    has = f"has {samples} sample{'s' * (samples > 1)} of 256 tokens"
+    assert f"{has}: batches of {batch.batch_tokens:,} tokens instead of 8,192" in batch.note
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
