@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,23 @@ def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
         assert len(one["grid"]) == 2 and [trial["seed"] for trial in one["trials"]] == [1]
         kept = arm / "trials" / f"lr-{one['learning_rate']:g}-seed-1"
         assert {path.name for path in kept.iterdir()} == {"trial.json", "best.safetensors", "last.safetensors"}
+
+
+def test_without_a_held_out_part_pretraining_and_its_branches_reach_their_ends(
+    job_in: Callable[..., Job], tmp_path: Path
+) -> None:
+    evaluated = job_in(tmp_path / "evaluated", "pretrain", branch_at=[6])
+    expected = run_local_ranks(evaluated, 2)
+    shards = tmp_path / "shards"
+    shutil.copytree(evaluated.input("shards"), shards)
+    for path in (shards / "corpus").glob("validation-*.arrow"):
+        path.unlink()
+    alone = job_in(tmp_path / "alone", "pretrain", more_inputs={"shards": str(shards)}, branch_at=[6])
+    counts = run_local_ranks(alone, 2)
+    assert (expected["held_out_tokens"], counts["held_out_tokens"]) == (128, 0)
+    assert (counts["val_nats_per_token"], counts["branches"][0]["val_nats_per_token"]) == (None, None)
+    assert counts["branches"][0]["tokens"] == 6 * 128
+    same = ("tokens", "steps", "train_nats_per_token")
+    assert {name: counts[name] for name in same} == {name: expected[name] for name in same}
+    weights = [sha256_of(Path(job.folder) / "model.safetensors") for job in (evaluated, alone)]
+    assert weights[0] == weights[1], "evaluations change nothing of what is trained"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, DataError
+from pipeline.graph.fitted_batch import TrainingText
 from pipeline.tokens.batches import Batches, Mixture, Sample, corpus_mixture
 from pipeline.tokens.shard import DocumentSpan, Rows, ShardInfo, TokenStream, shard_name, write_shard
 
@@ -136,6 +137,16 @@ def test_targets_are_the_next_inputs(large: TokenStream) -> None:
 def test_too_little_text_for_a_batch_is_refused(small: TokenStream) -> None:
     with pytest.raises(ConfigError, match="10 samples of 4 tokens, fewer than one batch of 11"):
         Batches(Mixture([(small, 1)], CONTEXT), batch_samples=11, seed=1)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (2.5, 0.5), (0.26, 3.0)])
+def test_the_samples_that_a_plan_counts_are_those_of_an_epoch(
+    small: TokenStream, large: TokenStream, weights: tuple[float, float]
+) -> None:
+    """The batch that a short text can fill is decided before its shards are opened."""
+    streams = list(zip((small, large), weights, strict=True))
+    counted = TrainingText("the corpus", tuple((len(stream), weight) for stream, weight in streams), 0)
+    assert counted.num_samples(CONTEXT) == Mixture(streams, CONTEXT).num_samples
 
 
 def test_stream_shorter_than_a_sample_takes_no_part(tmp_path: Path, large: TokenStream) -> None:
