@@ -38,6 +38,14 @@ STEPS = 8
 MakeJob = Callable[..., Job]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _ranks_find_the_body() -> Iterator[None]:
+    """Let ranks import `bodies`: they start in the artifact's folder, where no module of this one is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        yield
+
+
 @pytest.fixture(scope="module")
 def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
     """straight(ranks): the folder in which so many ranks trained every variant without interruption, done once."""
