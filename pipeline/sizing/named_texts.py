@@ -15,6 +15,7 @@ from pipeline.graph.expected_texts import corpus_bytes, target_bytes
 from pipeline.inputs.local_files import is_supported
 from pipeline.inputs.outside import look_outside
 from pipeline.sizing.recipe import TextSizes
+from pipeline.sizing.short_documents import fewest_characters
 
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 WILDCARDS = re.compile(r"[*?\[]")
@@ -71,6 +72,7 @@ def texts_of(target: Mapping[str, Any], sources: list[dict[str, str]], folder: P
     return TextSizes(
         target_bytes=target_bytes(config, outside) or UNKNOWN_TARGET_BYTES,
         corpus_bytes=math.inf if None in sizes else sum(size for size in sizes if size is not None),
+        fewest_characters=fewest_characters(config, outside),
     )
 
 

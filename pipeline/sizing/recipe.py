@@ -37,6 +37,7 @@ class TextSizes:
 
     target_bytes: int
     corpus_bytes: float
+    fewest_characters: int | None = None  # of a document of the corpus; None: the default
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def _corpus(size: CandidateModel, tokens: int, wish: Wish) -> dict[str, Any]:
     section: dict[str, Any] = {"sources": [dict(source) for source in wish.sources]}
     if needed < wish.texts.corpus_bytes:
         section["max_bytes"] = math.ceil(needed / 100_000) * 100_000
+    if wish.texts.fewest_characters is not None:
+        section["min_characters"] = wish.texts.fewest_characters
     section["validation"] = round(min(max(HELD_OUT_BYTES / kept, 0.01), 0.1), 3)
     return section
 

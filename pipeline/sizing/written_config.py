@@ -34,7 +34,7 @@ def yaml_text(choice: Choice, wish: Wish, command: str, proposals: tuple[str, ..
         *(f"    - {flow(source)}" for source in values["corpus"]["sources"]),
         *(f"    # - {proposal}" for proposal in proposals),
     ]
-    for key in ("max_bytes", "validation"):
+    for key in ("max_bytes", "min_characters", "validation"):
         if key in values["corpus"]:
             lines.append(f"  {key}: {values['corpus'][key]}{_why(f'corpus.{key}', choice, wish)}")
     for section in ("tokenizer", "model", "pretrain", "scratch", "finetune", "launch"):
@@ -52,6 +52,7 @@ def _why(key: str, choice: Choice, wish: Wish) -> str:
     seen = f"{epochs:.1f} epochs" if epochs >= 1 else f"{readable_bytes(text)} of text"
     reasons = {
         "corpus.max_bytes": "what pretraining has time to see, and half as much again",
+        "corpus.min_characters": "many documents are short, and none of them is a scrap",
         "corpus.validation": "about 60,000 tokens",
         "tokenizer": "a small vocabulary for a small model and little text",
         "model": f"{readable_count(_parameters(choice))} parameters: the best size for what can be trained in the time",
