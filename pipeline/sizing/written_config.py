@@ -53,7 +53,7 @@ def _why(key: str, choice: Choice, wish: Wish) -> str:
     reasons = {
         "corpus.max_bytes": "what pretraining has time to see, and half as much again",
         "corpus.min_characters": "many documents are short, and none of them is a scrap",
-        "corpus.validation": "about 60,000 tokens",
+        "corpus.validation": f"about {_held_out_tokens(choice, wish):,} tokens",
         "tokenizer": "a small vocabulary for a small model and little text",
         "model": f"{readable_count(_parameters(choice))} parameters: the best size for what can be trained in the time",
         "pretrain": f"{seen} (at most {CORPUS_EPOCHS} epochs are worth it), "
@@ -63,6 +63,13 @@ def _why(key: str, choice: Choice, wish: Wish) -> str:
         "launch": "",
     }
     return f"  # {reasons[key]}" if reasons[key] else ""
+
+
+def _held_out_tokens(choice: Choice, wish: Wish) -> int:
+    """Tokens of the corpus that pretraining is evaluated on, to two digits."""
+    corpus = choice.config.corpus
+    kept = min(corpus.max_bytes or wish.texts.corpus_bytes, wish.texts.corpus_bytes)
+    return int(float(f"{corpus.validation * kept / choice.size.bytes_per_token:.1e}"))
 
 
 def _parameters(choice: Choice) -> int:
