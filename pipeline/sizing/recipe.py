@@ -21,14 +21,14 @@ FINETUNE_EPOCHS = 4
 BATCH, BATCH_LENGTH = 2048, 500_000  # tokens of a batch, for a training of so many tokens
 LARGEST_BATCH = 524_288  # tokens, as GPT-3 had for models of this ladder's upper end
 PRETRAIN_RATE, RATE_WIDTH = 6e-3, 128  # Muon's best rate at that width (docs/log.md, rates for Muon)
-# As shares of pretraining's rate; the widest that served every length of pretraining in docs/log.md.
-CONTROL_RATES = (0.25, 0.5, 1.0)
-FINETUNE_RATES = (0.03, 0.12, 0.5)
+# As shares of pretraining's rate: short runs want the higher ones, long ones the lower (docs/log.md).
+CONTROL_RATES = (0.5, 1.0, 2.0)
+FINETUNE_RATES = (0.06, 0.25, 1.0)
 HELD_OUT_BYTES = 200_000  # of the corpus, about 60,000 tokens, as `pretrain.evaluate_tokens` asks for by default
 LARGEST_MICRO_BATCH = 16
 EVALUATIONS = 10  # of one trial, and of pretraining
 PATIENCE = 4
-SHORT_MINUTES = 6  # below that, two rates and two seeds: three trials an arm instead of five
+SHORT_MINUTES = 6  # below that, two seeds: four trials an arm instead of five
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Amounts:
 
 def amounts(size: CandidateModel, total: float, wish: Wish) -> Amounts:
     """Share `total` tokens of training among pretraining and both arms; what an arm has no use for pretraining gets."""
-    trials = 3 if wish.minutes < SHORT_MINUTES else 5
+    trials = 4 if wish.minutes < SHORT_MINUTES else 5
     target = TRAIN_SHARE * wish.texts.target_bytes / size.bytes_per_token
     scratch = min(CONTROL_SHARE * total / trials, TARGET_EPOCHS * target)
     finetune = min(FINETUNE_SHARE * total / trials, FINETUNE_EPOCHS * target)
@@ -122,11 +122,11 @@ def _corpus(size: CandidateModel, tokens: int, wish: Wish) -> dict[str, Any]:
 
 
 def _arm(tokens: int, batch: int, unit: int, peak: float, shares: tuple[float, ...], trials: int) -> dict[str, Any]:
-    """One arm: a grid of three rates and three seeds, or in short runs the two highest rates and two seeds."""
-    rates, seeds = (shares, (1, 2, 3)) if trials == 5 else (shares[1:], (1, 2))
+    """One arm: a grid of rates on the first seed, and the best of them on the others."""
+    seeds = range(1, trials - len(shares) + 2)
     steps = max(tokens // batch, EVALUATIONS)
     return {
-        "learning_rates": [_rounded(peak * share) for share in rates],
+        "learning_rates": [_rounded(peak * share) for share in shares],
         "max_steps": steps,
         "seeds": list(seeds),
         **_batch(batch, unit),
