@@ -26,6 +26,9 @@ CONTROL_RATES = (0.5, 1.0, 2.0)
 FINETUNE_RATES = (0.06, 0.25, 1.0)
 HELD_OUT_BYTES = 200_000  # of the corpus, about 60,000 tokens, as `pretrain.evaluate_tokens` asks for by default
 LARGEST_MICRO_BATCH = 16
+# Of each source, whatever pretraining needs: a source gives whole documents, and books have millions of bytes. Reading
+# so much takes a second.
+SOURCE_BYTES = 5_000_000
 EVALUATIONS = 10  # of one trial, and of pretraining
 PATIENCE = 4
 SHORT_MINUTES = 6  # below that, two seeds: four trials an arm instead of five
@@ -110,7 +113,7 @@ def config_of(values: Mapping[str, Any], wish: Wish) -> Config:
 
 def _corpus(size: CandidateModel, tokens: int, wish: Wish) -> dict[str, Any]:
     """The corpus, cut to what pretraining has time to see, with a margin for what cleaning drops."""
-    needed = 1.5 * tokens * size.bytes_per_token + HELD_OUT_BYTES
+    needed = max(1.5 * tokens * size.bytes_per_token + HELD_OUT_BYTES, SOURCE_BYTES * len(wish.sources))
     kept = min(needed, wish.texts.corpus_bytes)
     section: dict[str, Any] = {"sources": [dict(source) for source in wish.sources]}
     if needed < wish.texts.corpus_bytes:

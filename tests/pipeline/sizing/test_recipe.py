@@ -51,10 +51,15 @@ def test_batches_divide_among_the_ranks_whatever_their_number(
 
 
 def test_a_corpus_is_cut_to_what_pretraining_has_time_for(wish: Callable[..., Wish]) -> None:
-    cut = config_values(SMALL, 1e6, wish(corpus_bytes=1e12))["corpus"]["max_bytes"]
-    trained = config_values(SMALL, 1e6, wish(corpus_bytes=1e12))["pretrain"]["tokens"] * 2.0
-    assert 1.5 * trained < cut < 2 * trained + 300_000
+    values = config_values(SMALL, 30e6, wish(corpus_bytes=1e12))
+    trained = values["pretrain"]["tokens"] * 2.0
+    assert 1.5 * trained < values["corpus"]["max_bytes"] < 1.6 * trained + 300_000
     assert "max_bytes" not in config_values(SMALL, 1e6, wish(corpus_bytes=300_000))["corpus"]
+
+
+def test_each_source_may_give_a_whole_book_even_in_a_short_run(wish: Callable[..., Wish]) -> None:
+    three = tuple({"path": f"{number}/*.txt"} for number in range(3))
+    assert config_values(SMALL, 1e5, wish(corpus_bytes=1e12, sources=three))["corpus"]["max_bytes"] == 15_000_000
 
 
 def test_a_batch_grows_with_the_root_of_the_training(wish: Callable[..., Wish]) -> None:
