@@ -9,7 +9,7 @@ from typing import Any
 from gpt.counts import num_parameters
 from pipeline.config.schema import Config
 from pipeline.sizing.model_sizes import CandidateModel, expected_excess, model_sizes, useful_bytes
-from pipeline.sizing.recipe import TRAIN_SHARE, Wish, config_of, config_values
+from pipeline.sizing.recipe import TRAIN_SHARE, Wish, config_values
 
 FEWEST_TOKENS_PER_PARAMETER = 5  # of pretraining; below, a smaller model of the same run is always better
 HALVINGS = 40
@@ -50,12 +50,12 @@ def filled(size: CandidateModel, wish: Wish, seconds_of: Callable[[Config, Candi
     low, high = SMALLEST_TOTAL, LARGEST_TOTAL
     for _ in range(HALVINGS):
         middle = (low * high) ** 0.5
-        if seconds_of(config_of(config_values(size, middle, wish), wish), size) <= 60 * wish.minutes:
+        if seconds_of(Config.model_validate(config_values(size, middle, wish)), size) <= 60 * wish.minutes:
             low = middle
         else:
             high = middle
     values = config_values(size, low, wish)
-    config = config_of(values, wish)
+    config = Config.model_validate(values)
     return Choice(size, values, config, seconds_of(config, size))
 
 

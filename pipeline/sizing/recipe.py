@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config.schema import Config
 from pipeline.sizing.model_sizes import CandidateModel
 
 CONTROL_SHARE = 0.5  # of all training: the control gets as much as pretraining and finetuning together
@@ -104,11 +103,6 @@ def config_values(size: CandidateModel, total: float, wish: Wish) -> dict[str, A
         "finetune": {**common, **_arm(share.finetune, arm_batch, unit, rate, FINETUNE_RATES, share.trials)},
         "launch": {"ranks": wish.ranks},
     }
-
-
-def config_of(values: Mapping[str, Any], wish: Wish) -> Config:
-    """The checked config of such values."""
-    return Config.model_validate(values)
 
 
 def _corpus(size: CandidateModel, tokens: int, wish: Wish) -> dict[str, Any]:

@@ -130,7 +130,10 @@ def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -
             "",
             "| figure | value | at most | |",
             "|---|---|---|---|",
-            *(f"| {r['name']} | {r['value']} {r['unit']} | {r['target']} | {verdicts[r['met']]} |" for r in records),
+            *(
+                f"| {r['name']} | {'–' if r['value'] is None else r['value']} {r['unit']} | {r['target']} | {verdicts[r['met']]} |"
+                for r in records
+            ),
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---" * len(COLUMNS) + "|",

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.sizing.model_sizes import CandidateModel
-from pipeline.sizing.recipe import Wish, amounts, config_of, config_values
+from pipeline.sizing.recipe import Wish, amounts, config_values
 
 SMALL = CandidateModel(layers=3, width=64, heads=2, context=256, vocab_size=512)
 
@@ -32,7 +33,7 @@ def test_pretraining_sees_a_small_corpus_at_most_four_times(wish: Callable[..., 
 
 
 def test_a_short_run_has_two_seeds_and_a_long_one_three_in_both_arms(wish: Callable[..., Wish]) -> None:
-    short, long = (config_of(config_values(SMALL, 3e6, wish(minutes)), wish()) for minutes in (3, 30))
+    short, long = (Config.model_validate(config_values(SMALL, 3e6, wish(minutes))) for minutes in (3, 30))
     for config, seeds in ((short, (1, 2)), (long, (1, 2, 3))):
         for arm in (config.scratch, config.finetune):
             assert (len(arm.learning_rates), arm.seeds) == (3, seeds)
@@ -44,7 +45,7 @@ def test_a_short_run_has_two_seeds_and_a_long_one_three_in_both_arms(wish: Calla
 def test_batches_divide_among_the_ranks_whatever_their_number(
     ranks: int, total: float, wish: Callable[..., Wish]
 ) -> None:
-    config = config_of(config_values(SMALL, total, wish(ranks=ranks)), wish())
+    config = Config.model_validate(config_values(SMALL, total, wish(ranks=ranks)))
     for section in (config.pretrain, config.scratch, config.finetune):
         assert section.batch_tokens % (ranks * 256 * section.micro_batch) == 0
     assert config.pretrain.tokens % config.pretrain.batch_tokens == 0

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from pipeline.config.schema import Config
 from pipeline.graph.durations import stage_seconds
 from pipeline.graph.expected_texts import ExpectedTexts
 from pipeline.graph.machines import named_machine
 from pipeline.sizing.model_sizes import CandidateModel
-from pipeline.sizing.recipe import Wish, config_of, config_values
+from pipeline.sizing.recipe import Wish, config_values
 from pipeline.sizing.run_forecast import START_SECONDS, run_seconds
 
 SIZE = CandidateModel(layers=3, width=64, heads=2, context=256, vocab_size=512)
@@ -19,7 +20,7 @@ H100 = named_machine("h100x1")  # from published figures: nothing is timed
 
 def test_a_run_takes_what_its_stages_take_and_the_start(wish: Callable[..., Wish]) -> None:
     asked = wish(ranks=1)
-    config = config_of(config_values(SIZE, 10e6, asked), asked)
+    config = Config.model_validate(config_values(SIZE, 10e6, asked))
     kept = config.corpus.max_bytes or 20_000_000
     texts = ExpectedTexts.of_sizes(config, {config.corpus.sources[0].name: kept}, 1_100_000)
     parts = stage_seconds(config, texts, H100, 1, SIZE.shape())
@@ -31,6 +32,6 @@ def test_a_run_takes_what_its_stages_take_and_the_start(wish: Callable[..., Wish
 def test_more_training_takes_longer_and_a_cut_corpus_counts_as_cut(wish: Callable[..., Wish]) -> None:
     asked = wish(ranks=1, corpus_bytes=float("inf"))
     forecast = run_seconds(asked, H100)
-    seconds = [forecast(config_of(config_values(SIZE, total, asked), asked), SIZE) for total in (1e5, 1e7, 1e9)]
+    seconds = [forecast(Config.model_validate(config_values(SIZE, total, asked)), SIZE) for total in (1e5, 1e7, 1e9)]
     assert seconds == sorted(seconds)
     assert seconds[0] < 120 < seconds[-1]
