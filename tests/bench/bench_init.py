@@ -119,7 +119,6 @@ def write_results(runs: Sequence[dict[str, Any]]) -> None:
 
 def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> str:
     """The figures and the table of the runs."""
-    verdicts = {True: "met", False: "**missed**", None: "not measured"}
     return "\n".join(
         [
             "# What `folio init` chooses, and whether it is right",
@@ -130,10 +129,7 @@ def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -
             "",
             "| figure | value | at most | |",
             "|---|---|---|---|",
-            *(
-                f"| {r['name']} | {'–' if r['value'] is None else r['value']} {r['unit']} | {r['target']} | {verdicts[r['met']]} |"
-                for r in records
-            ),
+            *map(_row, records),
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---" * len(COLUMNS) + "|",
@@ -148,6 +144,12 @@ def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -
             "",
         ]
     )
+
+
+def _row(figure: dict[str, Any]) -> str:
+    verdict = {True: "met", False: "**missed**", None: "not measured"}[figure["met"]]
+    value = "" if figure["value"] is None else f"{figure['value']} {figure['unit']}"
+    return f"| {figure['name']} | {value} | {figure['target']} | {verdict} |"
 
 
 if __name__ == "__main__":
