@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from base64 import b64decode
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
@@ -58,14 +58,9 @@ class Server(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def host():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def host(serving):
+    with serving(Server) as host:
+        yield host
 
 
 @pytest.fixture

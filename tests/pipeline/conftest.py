@@ -1,18 +1,12 @@
-"""A finished chain of tiny artifacts (a real tokenizer file, real shards, GPTs of a few thousand parameters), and a web
-server that fails on request.
-"""
+"""A finished chain of tiny artifacts: a real tokenizer file, real shards, GPTs of a few thousand parameters."""
 
 from __future__ import annotations
 
 import json
-import threading
-from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -295,73 +289,3 @@ def trained(shape: GPTShape, ids: torch.Tensor, *, seed: int, steps: int) -> GPT
         optimizer.step()
         optimizer.zero_grad()
     return model
-
-
-@dataclass
-class Site:
-    """Files that are served, and the faults of the next requests: a status code, "drop", "lie" or an address to go to.
-
-    With `user` ("name:password") or `token` only who gives them is served: the token as a value of the query.
-    """
-
-    address: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    faults: list[int | str] = field(default_factory=list)
-    ranges: bool = True
-    requests: list[str] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    user: str = ""
-    token: str = ""
-    authorizations: list[str | None] = field(default_factory=list)  # of the requests so far
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    """A web server on 127.0.0.1."""
-    served = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, served)
-
-        def log_message(self, *_: object) -> None:
-            """Keep stderr clean."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield served
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
-    wanted = handler.headers.get("Range", "")
-    site.requests.append(wanted or "whole")
-    site.authorizations.append(handler.headers["Authorization"])
-    content = site.files.get(handler.path.partition("?")[0])
-    fault = site.faults.pop(0) if site.faults else 404 if content is None else 200
-    if site.user and handler.headers["Authorization"] != f"Basic {b64encode(site.user.encode()).decode()}":
-        fault = 401
-    if site.token and site.token not in parse_qs(handler.path.partition("?")[2]).get("token", []):
-        fault = 403
-    if isinstance(fault, int) and fault != 200:
-        handler.send_error(fault, f"{handler.path} is not for you")  # as careless servers do
-        return
-    if "://" in str(fault):
-        handler.send_response(302)
-        handler.send_header("Location", str(fault))
-        handler.end_headers()
-        return
-    assert content is not None, "a fault other than a status needs a file"
-    start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
-    body = content[start:]
-    handler.send_response(206 if start else 200)
-    handler.send_header("Content-Length", str(len(body) + (100 if fault == "lie" else 0)))
-    for name, value in site.headers.items():
-        handler.send_header(name, value)
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2] if fault == "drop" else body)
-    handler.close_connection = True
