@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
@@ -16,7 +15,9 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.sizing.recipe import Wish
 
-MOST_CPU_RANKS = 8  # more share a small batch badly
+# Without a GPU: threads of one rank wait less for each other than ranks do, but not however many they are; and more
+# ranks than this share a small batch badly.
+CORES_OF_A_RANK, MOST_CPU_RANKS = 8, 8
 UNNAMED = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -33,7 +34,7 @@ def init(
     ] = None,
     minutes: Annotated[float, typer.Option(min=1, help="How long the whole run may take.")] = 60,
     ranks: Annotated[
-        int | None, typer.Option(min=1, help="Ranks on this machine; default one per GPU or core.")
+        int | None, typer.Option(min=1, help="Ranks on this machine; default one per GPU, or for 8 cores.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The YAML file to write.")] = None,
     force: Annotated[bool, typer.Option(help="Write over a file that exists.")] = False,
@@ -42,9 +43,10 @@ def init(
 
     Example: folio init my.txt --corpus 'texts/*.txt' --minutes 30 -o mine.yaml
     """
+    from pipeline.graph.machines import this_machine
     from pipeline.runtime.files import write_text
-    from pipeline.sizing.choice import choose
-    from pipeline.sizing.run_forecast import run_seconds
+    from pipeline.sizing.choice import choose, sizes_to_try
+    from pipeline.sizing.run_forecast import run_seconds, speed, timed_machine
     from pipeline.sizing.summary import summary
     from pipeline.sizing.written_config import flow, yaml_text
 
@@ -54,7 +56,10 @@ def init(
     if not file.parent.is_dir():
         raise ConfigError(f"There is no folder {file.parent} for {file.name}.", remedy="Make it, or give another -o.")
     wish, proposals = wish_of(target, corpus, minutes, ranks, file)
-    choice = choose(wish, run_seconds(wish))
+    typer.echo("timing models of several sizes on this machine ...", err=True)
+    machine = this_machine()
+    sizes = sizes_to_try(wish, lambda size: speed(machine, wish, size))
+    choice = choose(wish, sizes, run_seconds(wish, timed_machine(machine, wish, sizes)))
     write_text(file, yaml_text(choice, wish, f"folio {shlex.join(sys.argv[1:])}", tuple(map(flow, proposals))))
     typer.echo("\n".join(summary(choice, wish, str(file))))
 
@@ -79,13 +84,20 @@ def wish_of(
     wish = Wish(
         name=_run_name(file.stem),
         minutes=minutes,
-        ranks=ranks or (default_ranks() if device == "cuda" else min(len(os.sched_getaffinity(0)), MOST_CPU_RANKS)),
+        ranks=ranks or (default_ranks() if device == "cuda" else cpu_ranks()),
         dtype="mixed" if has_bf16_units(device) else "fp32",
         texts=texts_of(section, sources, folder),
         target=section,
         sources=tuple(sources),
     )
     return wish, proposals
+
+
+def cpu_ranks() -> int:
+    """Ranks on a machine without a GPU."""
+    from pipeline.runtime.processes import usable_cores
+
+    return min(max(usable_cores() // CORES_OF_A_RANK, 1), MOST_CPU_RANKS)
 
 
 def _run_name(text: str) -> str:

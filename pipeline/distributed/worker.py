@@ -24,6 +24,7 @@ from pipeline.distributed.world import World
 from pipeline.errors import EnvironmentFault
 from pipeline.runtime.files import environment_faults, write_text
 from pipeline.runtime.memory import keep_freed_memory, peak_memory_bytes
+from pipeline.runtime.processes import cores_of_a_rank
 from pipeline.runtime.progress import Progress
 
 
@@ -47,10 +48,8 @@ def set_up_process(launch: LaunchSection, world: World) -> None:
     # torch 2.13 deprecates names that deepspeed 0.19.8 calls; nothing that an operator could do about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     keep_freed_memory()
-    # The cores this process may use, not those of the machine: Slurm and containers give out fewer.
-    cores_per_rank = len(os.sched_getaffinity(0)) // world.local_world_size
-    threads = launch.threads or int(os.environ.get("OMP_NUM_THREADS") or max(cores_per_rank, 1))
-    torch.set_num_threads(threads)
+    cores = cores_of_a_rank(world.local_world_size)
+    torch.set_num_threads(launch.threads or int(os.environ.get("OMP_NUM_THREADS") or cores))
 
 
 def run_job_on_rank(job: Job, world: World) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,20 +80,6 @@ def stacked(losses: Mapping[Path, Losses], files: Sequence[Path]) -> Losses:
     # All were scored on the same windows, so the tokens of one are those of all.
     rows = [losses[file] for file in files]
     return Losses(np.concatenate([row.nats for row in rows]), rows[0].tokens)
-
-
-@contextmanager
-def fixed_threads(threads: int) -> Iterator[None]:
-    """Set torch's number of threads inside the block, and put it back after.
-
-    Sums in torch depend on that number: with a fixed one the same weights give the same digits again.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.inference_mode()

@@ -30,7 +30,8 @@ SAVE_SECONDS = 0.5  # a checkpoint of a small model, written and hashed
 EVALUATION_SECONDS = 0.02  # beside the arithmetic
 MICRO_BATCH_SECONDS = 0.005  # of DeepSpeed and Python for each micro-batch
 DISK_BYTES_PER_SECOND = 4e8  # of a checkpoint, with hashing
-EXCHANGE_BYTES_PER_SECOND = 1e9  # of gradients between ranks on cores, which gloo sums
+# Between ranks on cores, which gloo joins: the sums of one step wait for processes that are busy, whatever their size.
+EXCHANGE_SECONDS, EXCHANGE_BYTES_PER_SECOND = 0.02, 1e9
 START_SECONDS = {"target": 0.5, "corpus": 2.5, "tokenizer": 2.5, "shards": 2.0, "report": 8.0}
 # Of the stages that read text, on two cores; a tokenizer is trained on its sample.
 TEXT_BYTES_PER_SECOND = {"corpus": 15e6, "tokenizer": 2.5e6, "shards": 20e6}
@@ -106,8 +107,9 @@ def _pace(section: TrainingSection, shape: GPTShape, machine: Machine, ranks: in
     micro_batches = -(-share // micro)
     arithmetic = section.batch_tokens * flops_per_token(shape) / speed
     launches = micro_batches * shape.layers * machine.launch_seconds
-    update = _update_flops(section, shape) / (speed / ranks)
-    exchange = 4 * num_parameters(shape) / EXCHANGE_BYTES_PER_SECOND if ranks > 1 and not machine.gpu else 0.0
+    # Muon's matrices are shared out, and each is the work of one rank.
+    update = _update_flops(section, shape) * -(-shape.layers // ranks) / shape.layers / (speed / ranks)
+    exchange = _exchange_seconds(section, shape) if ranks > 1 and not machine.gpu else 0.0
     overhead = MICRO_BATCH_SECONDS * micro_batches
     save = SAVE_SECONDS + 16 * num_parameters(shape) / DISK_BYTES_PER_SECOND
     return _Pace(
@@ -117,8 +119,14 @@ def _pace(section: TrainingSection, shape: GPTShape, machine: Machine, ranks: in
     )
 
 
+def _exchange_seconds(section: TrainingSection, shape: GPTShape) -> float:
+    """Of one step: the gradients, and the updates that Muon's ranks made for each other."""
+    sent = 2 if section.optimizer == "muon" else 1
+    return EXCHANGE_SECONDS + sent * 4 * num_parameters(shape) / EXCHANGE_BYTES_PER_SECOND
+
+
 def _update_flops(section: TrainingSection, shape: GPTShape) -> float:
-    """Of one update on each rank: AdamW's is nothing beside the rest, Muon multiplies every matrix of the blocks."""
+    """Of one update: AdamW's is nothing beside the rest, Muon multiplies every matrix of the blocks."""
     if section.optimizer != "muon":
         return 0.0
     width, hidden = shape.width, shape.hidden_width

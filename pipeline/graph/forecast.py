@@ -8,14 +8,12 @@ ranks. Activations are those of one micro-batch. The speed is that of a few trai
 from __future__ import annotations
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from statistics import fmean
+from statistics import fmean, median
 
 import torch
 
@@ -27,6 +25,8 @@ from pipeline.config.text_sections import TokenizerSection
 from pipeline.config.training_sections import ArmSection, PretrainSection, TrainingSection
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import autocast_for, has_bf16_units
+from pipeline.runtime.processes import cores_of_a_rank, usable_cores
+from pipeline.runtime.threads import fixed_threads
 
 PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a model
 IMPORTED_VOCABULARY = 50_257  # GPT-2's
@@ -106,28 +106,46 @@ def steps_of_trainings(stage: str, section: TrainingSection, config: Config) -> 
 
 
 @cache
-def flops_per_second(shape: GPTShape, dtype: str, samples: int, device: str) -> float:
+def flops_per_second(shape: GPTShape, dtype: str, samples: int, device: str, ranks: int = 1) -> float:
     """Floating-point operations per second of training on one core of this machine ("cpu"), or on one GPU ("cuda").
 
-    The fastest of a few forwards and backwards of `samples` at a time. On a CPU it is processor time with all cores at
-    work, because other work that runs now need not run as long as the training will. Of a large model a part is timed:
+    Timed are forwards and backwards of `samples` at a time. On a CPU it is processor time, with all cores at work for
+    so many ranks: other work that runs now need not run as long as the training will. Of a large model a part is timed:
     narrower, on a CPU also fewer layers, samples, words and positions.
+    """
+    return speeds_in_turns([shape], dtype, samples, device, ranks)[0]
+
+
+def speeds_in_turns(
+    shapes: Sequence[GPTShape], dtype: str, samples: int, device: str, ranks: int = 1, seconds: float = TIMED_SECONDS
+) -> list[float]:
+    """`flops_per_second` of several models, which are compared: what slows a machine for a moment slows all of them.
+
+    `seconds` go into the timing of each.
     """
     if dtype == "bf16" and not has_bf16_units(device):
         # A single emulated step of a large model takes minutes, and `folio plan` should answer in seconds.
-        return flops_per_second(shape, "fp32", samples, device) / EMULATION
-    timed = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
+        return [speed / EMULATION for speed in speeds_in_turns(shapes, "fp32", samples, device, ranks, seconds)]
+    if device == "cuda" and len(shapes) > 1:  # its memory may not hold all of them
+        return [flops_per_second(shape, dtype, samples, device, ranks) for shape in shapes]
+    timed = [_timed_part(shape, samples, device) for shape in shapes]
+    # Ranks train side by side and share caches and memory, so that is how they are timed.
+    at_once = 1 if device == "cuda" else min(ranks, usable_cores(), MOST_TIMED_AT_ONCE)
+    cores = 1 if device == "cuda" else cores_of_a_rank(ranks)
     if device == "cpu":
         keep_freed_memory()  # as training does
-        timed, samples = affordable(timed, samples)
-    with one_thread():
-        seconds = fastest([_training_call(timed, dtype, samples, device) for _ in range(_at_once(device))], device)
-    return flops_per_token(timed) * samples * timed.context / seconds
+    with fixed_threads(cores):
+        calls = [[_training_call(part, dtype, some, device) for part, some in timed] for _ in range(at_once)]
+        taken = median_seconds(calls, device, seconds)
+    return [
+        flops_per_token(part) * some * part.context / (own * cores)
+        for (part, some), own in zip(timed, taken, strict=True)
+    ]
 
 
-def _at_once(device: str) -> int:
-    """How many processes train side by side: on cores as many as there are, which share caches and memory."""
-    return 1 if device == "cuda" else min(os.cpu_count() or 1, MOST_TIMED_AT_ONCE)
+def _timed_part(shape: GPTShape, samples: int, device: str) -> tuple[GPTShape, int]:
+    part = shape if shape.width <= 1024 else replace(shape, width=1024, heads=8, kv_heads=None, hidden=None)
+    return affordable(part, samples) if device == "cpu" else (part, samples)
 
 
 def _training_call(shape: GPTShape, dtype: str, samples: int, device: str) -> Callable[[], None]:
@@ -158,33 +176,28 @@ def affordable(shape: GPTShape, samples: int) -> tuple[GPTShape, int]:
     return shape, max(1, min(samples, int(TIMED_FLOPS / (flops_per_token(shape) * shape.context))))
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch use one thread in the block: threads that wait for each other would count as processor time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def fastest(calls: Sequence[Callable[[], None]], device: str) -> float:
-    """The least seconds of one call, of calls that threads repeat side by side: the mean over them.
-
-    Each is repeated for TIMED_SECONDS and at least twice.
+def median_seconds(
+    calls: Sequence[Sequence[Callable[[], None]]], device: str, seconds: float = TIMED_SECONDS
+) -> list[float]:
+    """Each thread takes its calls in turns, for so many seconds of each and at least twice, after a first that does not
+    count: the median of each call's seconds, as a mean over the threads, (calls of a thread,).
     """
     # A GPU's kernels cost no processor time. On cores other processes shall not count, so a thread's own time does.
     clock = time.perf_counter if device == "cuda" else time.thread_time
 
-    def repeated(once: Callable[[], None]) -> float:
-        # The fastest call is the one that other work disturbed least.
-        times, end = list[float](), clock() + TIMED_SECONDS
-        while len(times) < 2 or clock() < end:
-            started = clock()
+    def medians(own: Sequence[Callable[[], None]]) -> list[float]:
+        for once in own:
             once()
-            times.append(clock() - started)
-        return min(times)
+        turns, end = list[list[float]](), clock() + seconds * len(own)
+        while len(turns) < 2 or clock() < end:
+            turns.append([_seconds_of(once, clock) for once in own])
+        return [median(times) for times in zip(*turns, strict=True)]
 
     with ThreadPoolExecutor(len(calls)) as threads:
-        return fmean(threads.map(repeated, calls))
+        return [fmean(times) for times in zip(*threads.map(medians, calls), strict=True)]
+
+
+def _seconds_of(call: Callable[[], None], clock: Callable[[], float]) -> float:
+    started = clock()
+    call()
+    return clock() - started

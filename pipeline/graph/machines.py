@@ -7,10 +7,9 @@ cpu:64                    64 cores, each as fast as one of this machine's
 from __future__ import annotations
 
 import difflib
-import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import psutil
@@ -18,8 +17,9 @@ import torch
 
 from gpt.shape import GPTShape
 from pipeline.errors import ConfigError
-from pipeline.graph.forecast import flops_per_second
+from pipeline.graph.forecast import flops_per_second, speeds_in_turns
 from pipeline.runtime.precision import has_bf16_units
+from pipeline.runtime.processes import usable_cores
 
 
 class Device(NamedTuple):
@@ -58,6 +58,8 @@ class Machine:
     memory_bytes: int  # of one GPU, or of all cores
     device: Device | None = None  # None: timed on this machine
     gpu: bool = False
+    # Of one core or GPU, by model and dtype, for any number of samples; others are timed one by one.
+    speeds: Mapping[tuple[GPTShape, str], float] = field(default_factory=dict)
 
     @property
     def here(self) -> bool:
@@ -67,10 +69,25 @@ class Machine:
         """Floating-point operations a second that training reaches on all ranks together."""
         if self.device is not None:
             return ranks * EFFICIENCY * (self.device.fp32 if dtype == "fp32" else self.device.bf16)
-        # Each rank has a GPU of its own, or all share the cores.
-        return flops_per_second(shape, dtype, samples, "cuda" if self.gpu else "cpu") * (
-            ranks if self.gpu else self.units
+        one = self.speeds.get((replace(shape, dropout=0.0), dtype)) or flops_per_second(
+            shape, dtype, samples, self._timed_on, 1 if self.gpu else ranks
         )
+        # Each rank has a GPU of its own, or all share the cores.
+        return one * (ranks if self.gpu else self.units)
+
+    def timed(self, shapes: Sequence[GPTShape], dtype: str, samples: int, ranks: int, seconds: float) -> Machine:
+        """This machine with the speeds of models that are to be compared, which are timed in turns.
+
+        `seconds` go into the timing of each. A machine with published figures needs none.
+        """
+        if self.device is not None:
+            return self
+        speeds = speeds_in_turns(shapes, dtype, samples, self._timed_on, 1 if self.gpu else ranks, seconds)
+        return replace(self, speeds={(shape, dtype): speed for shape, speed in zip(shapes, speeds, strict=True)})
+
+    @property
+    def _timed_on(self) -> str:
+        return "cuda" if self.gpu else "cpu"
 
     @property
     def launch_seconds(self) -> float:
@@ -97,7 +114,7 @@ def this_machine() -> Machine:
     if torch.cuda.is_available():
         memory = int(torch.cuda.get_device_properties(0).total_memory)
         return Machine("", torch.cuda.device_count(), memory, gpu=True)
-    return Machine("", os.cpu_count() or 1, int(psutil.virtual_memory().available))
+    return Machine("", usable_cores(), int(psutil.virtual_memory().available))
 
 
 def named_machine(name: str) -> Machine:

@@ -7,7 +7,6 @@ is simply called again and continues or starts over. Nothing is ever renamed und
 from __future__ import annotations
 
 import json
-import os
 import pkgutil
 import time
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from pipeline.inputs.outside import Outside, Texts, look_outside
 from pipeline.runtime.files import environment_faults, write_text
 from pipeline.runtime.formatting import readable_bytes, readable_seconds
 from pipeline.runtime.memory import peak_memory_bytes
+from pipeline.runtime.processes import usable_cores
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.versions import git_commit, installed_versions
 
@@ -147,7 +147,7 @@ def work_of(
         inputs={name: artifacts[other.name] for name, other in node.inputs.items()},
         folder=folder,
         launch=launch,
-        workers=launch.workers or len(os.sched_getaffinity(0)),
+        workers=launch.workers or usable_cores(),
         progress=Progress(node.name, folder / PROGRESS),
         variants=variants,
         ranks=ranks,

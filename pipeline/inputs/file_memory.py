@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.inputs.local_files import LocalFile
 from pipeline.runtime.files import sha256_of
 from pipeline.runtime.formatting import readable_bytes
+from pipeline.runtime.processes import usable_cores
 from pipeline.runtime.progress import Progress
 
 DATABASE = "inputs.sqlite"
@@ -80,7 +81,7 @@ def _read(files: Sequence[LocalFile]) -> list[str]:
     if total > SAID_BYTES:
         progress.say(f"reading {readable_bytes(total)} once, to know these files again")
     # hashlib lets other threads run meanwhile.
-    with progress.task("reading", total, "bytes") as task, ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with progress.task("reading", total, "bytes") as task, ThreadPoolExecutor(min(usable_cores(), 8)) as pool:
         digests = []
         for file, digest in zip(files, pool.map(_digest, files), strict=True):
             task.advance(file.bytes)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from pipeline.evaluation.scoring import fixed_threads
 from pipeline.graph.stage_counts import ReportCounts
 from pipeline.graph.work import Work
 from pipeline.report.figures import drawing
@@ -40,6 +39,7 @@ from pipeline.report.wording import headline
 from pipeline.runtime.files import write_text
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import default_device
+from pipeline.runtime.threads import fixed_threads
 
 PAGE = "report.html"
 

@@ -1,4 +1,4 @@
-"""Processes that end with their parent, so that none is left an orphan, and that import nobody else's code."""
+"""Processes: the cores they have, that they end with their parent, and that they import nobody else's code."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ PR_SET_PDEATHSIG = 1  # prctl.h
 RUN_WITHOUT_CURRENT_FOLDER = (
     "import sys; sys.path = [path for path in sys.path if path]; code = sys.argv[2]; del sys.argv[1:3]; exec(code)"
 )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, not those of the machine: Slurm and containers give out fewer."""
+    return len(os.sched_getaffinity(0))
+
+
+def cores_of_a_rank(ranks: int) -> int:
+    """The cores that each of `ranks` on this machine computes with."""
+    return max(usable_cores() // ranks, 1)
 
 
 def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gpt.counts import num_parameters
-from pipeline.runtime.formatting import readable_bytes, readable_count, readable_seconds
+from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.sizing.choice import Choice
 from pipeline.sizing.recipe import CORPUS_EPOCHS, Wish
 
@@ -22,8 +22,8 @@ def summary(choice: Choice, wish: Wish, file: str) -> list[str]:
         f"{size.vocab_size:,}: the best of the sizes that the time trains",
         f"training  {readable_count(tokens)} tokens of pretraining, {_seen(choice, wish)}, "
         f"{tokens / parameters:.0f} tokens per parameter; the control gets as much as pretraining and finetuning",
-        f"time      about {readable_seconds(choice.seconds)} of {wish.minutes:g} minutes on {wish.ranks} ranks"
-        + _remark(choice, wish),
+        f"time      about {readable_seconds(choice.seconds)} of {wish.minutes:g} minutes "
+        f"on {counted(wish.ranks, 'rank')}" + _remark(choice, wish),
         f"wrote {file}; next: folio run {file}",
     ]
 

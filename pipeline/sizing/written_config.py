@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from gpt.counts import num_parameters
-from pipeline.runtime.formatting import readable_bytes, readable_count, readable_seconds
+from pipeline.runtime.formatting import counted, readable_bytes, readable_count, readable_seconds
 from pipeline.sizing.choice import Choice
 from pipeline.sizing.recipe import CORPUS_EPOCHS, Wish
 
@@ -25,7 +25,7 @@ def yaml_text(choice: Choice, wish: Wish, command: str, proposals: tuple[str, ..
         f"# How much does pretraining help on {_printable(_target_name(wish))}? Chosen for this machine, this text and "
         f"{wish.minutes:g} minutes.",
         f"#   {_printable(command)}",
-        f"# Hardware: {wish.ranks} ranks, dtype {wish.dtype}. Forecast: {readable_seconds(choice.seconds)}.",
+        f"# Hardware: {counted(wish.ranks, 'rank')}, dtype {wish.dtype}. Forecast: {readable_seconds(choice.seconds)}.",
         "# How each number was chosen: docs/decisions/a-run-that-fits.md. `folio plan` says what a change costs.",
         f"name: {wish.name}",
         f"target: {flow(values['target'])}",

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from cli.new_config import wish_of
+from pipeline.graph.machines import this_machine
 from pipeline.sizing.choice import filled
 from pipeline.sizing.model_sizes import CandidateModel
-from pipeline.sizing.run_forecast import run_seconds
+from pipeline.sizing.run_forecast import run_seconds, timed_machine
 from pipeline.sizing.written_config import yaml_text
 from tests.bench.bench_init import BY_HAND, CORPUS
 
@@ -19,10 +20,10 @@ from tests.bench.bench_init import BY_HAND, CORPUS
 def main() -> None:
     """Write the config."""
     minutes, name, output = float(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-    layers, width, heads, vocab_size = next(row[1:] for row in BY_HAND if row[0] == name)
-    size = CandidateModel(layers, width, heads, 256, vocab_size)
+    sizes = {row[0]: CandidateModel(*row[1:4], context=256, vocab_size=row[4]) for row in BY_HAND}
     wish, _ = wish_of("tiny-shakespeare", list(CORPUS), minutes, None, output)
-    output.write_text(yaml_text(filled(size, wish, run_seconds(wish)), wish, " ".join(sys.argv)))
+    seconds_of = run_seconds(wish, timed_machine(this_machine(), wish, list(sizes.values())))
+    output.write_text(yaml_text(filled(sizes[name], wish, seconds_of), wish, " ".join(sys.argv)))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pipeline.config.schema import Config
 from pipeline.evaluation.arms import read_arm
 from pipeline.evaluation.bits_per_byte import bits_per_byte
 from pipeline.evaluation.intervals import Losses
-from pipeline.evaluation.scoring import fixed_threads, score_windows
+from pipeline.evaluation.scoring import score_windows
 from pipeline.experiments.ablation.changed_configs import ChangedConfig, changed_configs
 from pipeline.experiments.ablation.speed import tokens_per_second
 from pipeline.experiments.ablation.training_jobs import TrainingJob, train_all, with_section, with_share
@@ -40,6 +40,7 @@ from pipeline.runtime.formatting import counted
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import default_device
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.threads import fixed_threads
 from pipeline.saved_models.model_files import SHAPE, WEIGHTS
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.scoring_windows import ScoringWindows

@@ -7,7 +7,6 @@ process alone, and it must reach every training so that each can save.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,7 +18,7 @@ from pipeline.errors import FolioError, RankLost
 from pipeline.graph.runner import Selection, run_nodes
 from pipeline.graph.store import Store
 from pipeline.graph.work import Artifact
-from pipeline.runtime.processes import importing_nothing_from_here
+from pipeline.runtime.processes import cores_of_a_rank, importing_nothing_from_here
 from pipeline.runtime.progress import Progress
 
 
@@ -111,7 +110,7 @@ def _threads(config: Config, at_once: int) -> int | None:
     """Threads for each rank, so that trainings at the same time share the cores; None leaves it to the training."""
     if at_once == 1:
         return None
-    return max(len(os.sched_getaffinity(0)) // (at_once * (config.launch.ranks or 1)), 1)
+    return cores_of_a_rank(at_once * (config.launch.ranks or 1))
 
 
 def _lead(config: Config, stage: str, store: Store, threads: int | None, answer: Connection) -> None:

@@ -39,6 +39,7 @@ from pipeline.graph.lock import exclusive
 from pipeline.graph.store import Store
 from pipeline.report.figures.drawing import write_png
 from pipeline.runtime.files import environment_faults, write_text
+from pipeline.runtime.processes import usable_cores
 from pipeline.runtime.progress import Progress
 
 LONGEST_MINUTES = 10  # that all rungs but the last may take to train
@@ -76,7 +77,7 @@ def climb_ladder(
         # A duration is comparable only if it covers everything.
         fresh = not _finished(trials)
         started = time.monotonic()
-        results = climb(trials, workers or len(os.sched_getaffinity(0)), progress)  # cores this process may use
+        results = climb(trials, workers or usable_cores(), progress)
         seconds = time.monotonic() - started if fresh else None
     if scales_up is None:
         scales_up = (torch.cuda.is_available() and not names) or not runner.unfinished(config, store)

@@ -17,10 +17,10 @@ from gpt.lecture import RUNGS, fit, generate
 from gpt.loss import next_token_loss
 from pipeline.corpus.splits import TARGET_SPLITS, target_text
 from pipeline.errors import DataError, Diverged
-from pipeline.evaluation.scoring import fixed_threads
 from pipeline.experiments.ladder.rungs import Rung
 from pipeline.graph.fingerprints import identity
 from pipeline.runtime.files import write_text
+from pipeline.runtime.threads import fixed_threads
 from pipeline.runtime.versions import git_commit
 from pipeline.tokens.scoring_windows import scoring_windows
 

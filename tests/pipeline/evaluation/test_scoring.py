@@ -9,7 +9,7 @@ import torch
 
 from gpt.model import GPT, IGNORED, GPTShape
 from pipeline.evaluation import scoring
-from pipeline.evaluation.scoring import ArmScores, ArmWeights, fixed_threads, score_files, score_windows
+from pipeline.evaluation.scoring import ArmScores, ArmWeights, score_files, score_windows
 from pipeline.runtime.progress import Progress
 from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.tokens.tokenizer import load_tokenizer
@@ -63,11 +63,3 @@ def test_weights_that_are_best_and_last_are_scored_once(finished: Any, monkeypat
     scores = ArmScores.of(weights, score_files(weights.files, windows, torch.device("cpu"), Progress("report")))
     assert loaded == list(files)
     assert np.array_equal(scores.best.nats, scores.last.nats)
-
-
-def test_thread_count_is_put_back() -> None:
-    before = torch.get_num_threads()
-    with pytest.raises(ValueError, match="stop"), fixed_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise ValueError("stop")
-    assert torch.get_num_threads() == before

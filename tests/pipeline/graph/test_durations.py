@@ -13,7 +13,7 @@ from pipeline.graph.machines import Device, Machine
 
 @pytest.fixture(autouse=True)
 def as_measured(monkeypatch):
-    monkeypatch.setattr(machines, "flops_per_second", lambda shape, dtype, samples, device: 1e10)
+    monkeypatch.setattr(machines, "flops_per_second", lambda shape, dtype, samples, device, ranks=1: 1e10)
 
 
 ONE_CORE = Machine("", 1, 10**10)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from gpt.counts import flops_per_token, num_parameters
 from gpt.shape import GPTShape
@@ -73,7 +77,7 @@ def test_the_vocabulary_before_it_is_made() -> None:
 
 def test_bf16_without_units_is_forecast_from_fp32_instead_of_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forecast, "has_bf16_units", lambda device: False)
-    monkeypatch.setattr(forecast, "fastest", lambda calls, device: 2.0)
+    monkeypatch.setattr(forecast, "median_seconds", lambda *arguments: [2.0])
     forecast.flops_per_second.cache_clear()
     emulated, wide = (forecast.flops_per_second(SHAPE, dtype, 1, "cpu") for dtype in ("bf16", "fp32"))
     forecast.flops_per_second.cache_clear()
@@ -96,15 +100,50 @@ def test_whatever_the_model_no_more_is_timed_than_takes_a_moment(shape: GPTShape
     assert small == (SHAPE, 8), "a small model is timed as it is"
 
 
-def test_the_fastest_of_at_least_two_calls_counts_and_all_threads_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "TIMED_SECONDS", 0.0)
+def test_a_first_call_and_at_least_two_that_count_by_all_threads() -> None:
     calls: list[int] = []
-    assert forecast.fastest([lambda: calls.append(1), lambda: calls.append(2)], "cpu") >= 0
-    assert sorted(calls) == [1, 1, 2, 2]
+    assert len(forecast.median_seconds([[lambda: calls.append(1)], [lambda: calls.append(2)]], "cpu", 0.0)) == 1
+    assert sorted(calls) == [1, 1, 1, 2, 2, 2]
 
 
-def test_the_mean_over_threads_is_of_each_ones_fastest_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    readings = iter([0.0, 0.0, 3.0, 3.0, 5.0, 9.0])  # the end of the first second, then two calls of 3 and 2
-    monkeypatch.setattr(forecast, "TIMED_SECONDS", 4.0)
+def test_the_median_of_the_calls_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # When to end, then calls of 9, 2 and 3 seconds, each followed by a look at the clock but for the first two.
+    readings = iter([0.0, 0.0, 9.0, 9.0, 11.0, 11.0, 11.0, 14.0, 14.0])
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(readings))
-    assert forecast.fastest([lambda: None], "cuda") == 2.0
+    assert forecast.median_seconds([[lambda: None]], "cuda", 12.0) == [3.0]
+
+
+def test_models_that_are_compared_are_timed_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([0.0, *[0.0, 1.0, 1.0, 4.0], *[4.0, 6.0, 6.0, 10.0]])  # two turns of a and b
+    monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(readings, 99.0))
+    calls: list[str] = []
+    assert forecast.median_seconds([[lambda: calls.append("a"), lambda: calls.append("b")]], "cuda", 5.0) == [1.5, 3.5]
+    assert "".join(calls) == "ababab"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "at_once", "threads"), [(1, 1, 6), (2, 2, 3), (4, 4, 1), (6, 6, 1), (64, 6, 1)], ids=str
+)
+def test_cores_are_timed_as_that_many_ranks_would_use_them(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, at_once: int, threads: int
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def median_seconds(calls: Sequence[Sequence[Callable[[], None]]], device: str, seconds: float) -> list[float]:
+        seen.append((len(calls), torch.get_num_threads()))
+        return [2.0]
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    monkeypatch.setattr(forecast, "median_seconds", median_seconds)
+    forecast.flops_per_second.cache_clear()
+    speed = forecast.flops_per_second(SHAPE, "fp32", 3, "cpu", ranks)
+    forecast.flops_per_second.cache_clear()
+    assert seen == [(at_once, threads)]
+    assert speed == flops_per_token(SHAPE) * 3 * SHAPE.context / (2.0 * threads), "of one core"
+
+
+def test_several_models_have_the_speed_that_each_has_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = replace(SHAPE, width=16)
+    monkeypatch.setattr(forecast, "median_seconds", lambda calls, device, seconds: [2.0, 4.0])
+    speeds = forecast.speeds_in_turns([SHAPE, large], "fp32", 1, "cpu", ranks=10**6)
+    assert speeds == [flops_per_token(SHAPE) * 16 / 2.0, flops_per_token(large) * 16 / 4.0]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from gpt.shape import GPTShape
@@ -45,7 +49,8 @@ def test_a_misspelt_name_is_corrected() -> None:
 
 
 def test_cores_are_as_fast_as_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "flops_per_second", lambda shape, dtype, samples, device: {"cpu": 2e9}[device])
+    speeds = {("cpu", 8): 2e9}
+    monkeypatch.setattr(machines, "flops_per_second", lambda shape, dtype, samples, *where: speeds[where])
     machine = named_machine("cpu:64")
     assert machine.flops_per_second(SHAPE, "fp32", 4, ranks=8) == 64 * 2e9
     assert (machine.memory_bytes, machine.ranks_per_memory(8)) == (64 * machines.CORE_BYTES, 8)
@@ -65,6 +70,24 @@ def test_this_machine_is_timed_and_has_the_memory_that_is_free() -> None:
     assert here.units >= 1 and here.memory_bytes > 100_000_000
 
 
+def test_models_that_were_timed_together_are_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_turns(shapes: Sequence[GPTShape], *arguments: Any) -> list[float]:
+        assert arguments == ("fp32", 8, "cpu", 2, 1.5)
+        return [1e9, 3e9]
+
+    monkeypatch.setattr(machines, "speeds_in_turns", in_turns)
+    monkeypatch.setattr(machines, "flops_per_second", lambda *arguments: 5e9)
+    wide = replace(SHAPE, width=16)
+    machine = Machine("", 4, 10**10).timed([SHAPE, wide], "fp32", 8, 2, 1.5)
+    assert machine.flops_per_second(replace(wide, dropout=0.1), "fp32", 1, ranks=2) == 4 * 3e9
+    assert machine.flops_per_second(SHAPE, "mixed", 1, ranks=2) == 4 * 5e9, "another dtype"
+    assert machine.flops_per_second(replace(SHAPE, layers=9), "fp32", 1, ranks=2) == 4 * 5e9
+    published = named_machine("h100x1")
+    assert published.timed([SHAPE], "fp32", 8, 1, 1.5) is published
+
+
 def test_a_gpu_here_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "flops_per_second", lambda shape, dtype, samples, device: {"cuda": 5e12}[device])
+    monkeypatch.setattr(
+        machines, "flops_per_second", lambda shape, dtype, samples, device, ranks: {("cuda", 1): 5e12}[device, ranks]
+    )
     assert Machine("", 4, 80 * 10**9, gpu=True).flops_per_second(SHAPE, "bf16", 4, ranks=2) == 2 * 5e12

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gpt.model import GPT, GPTShape
-from pipeline.evaluation.scoring import fixed_threads
+from pipeline.runtime.threads import fixed_threads
 from pipeline.saved_models.weights import save_shape, save_weights
 from pipeline.tokens.tokenizer import END_OF_TEXT, TOKENIZER_FILE
 from pipeline.tokens.tokenizer_stage import byte_pairs, characters

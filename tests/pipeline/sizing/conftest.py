@@ -9,10 +9,16 @@ import pytest
 
 from gpt.counts import flops_per_token
 from pipeline.config.schema import Config
-from pipeline.sizing.model_sizes import CandidateModel
+from pipeline.sizing.choice import Choice, choose
+from pipeline.sizing.model_sizes import CandidateModel, model_sizes
 from pipeline.sizing.recipe import TextSizes, Wish
 
 FLOPS_PER_SECOND, OVERHEAD_SECONDS = 5e10, 40.0
+
+
+def chosen(wish: Wish, seconds_of: Callable[[Config, CandidateModel], float]) -> Choice:
+    """The best of the whole ladder."""
+    return choose(wish, model_sizes(int(min(wish.texts.corpus_bytes, 1e12))), seconds_of)
 
 
 @pytest.fixture

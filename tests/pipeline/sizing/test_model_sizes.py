@@ -19,7 +19,7 @@ def test_each_model_is_larger_than_the_one_before_but_never_four_times() -> None
 def test_a_larger_model_never_has_a_smaller_vocabulary() -> None:
     vocabularies = [size.vocab_size for size in model_sizes(10**12)]
     assert vocabularies == sorted(vocabularies)
-    assert vocabularies[0] == 512
+    assert vocabularies[0] == 1024
     assert vocabularies[-1] >= 16_384
 
 
@@ -43,6 +43,26 @@ def test_the_law_prefers_about_twenty_tokens_per_parameter() -> None:
         for parameters in (10**7, 3 * 10**7, 10**8, 3 * 10**8, 10**9)
     }
     assert min(excess, key=lambda parameters: excess[parameters]) == 10**8
+
+
+def test_the_law_puts_sizes_in_the_order_that_was_measured() -> None:
+    # docs/decisions/a-run-that-fits.md: layers, width, vocabulary, tokens, bytes of a token; the lowest loss first.
+    measured = [
+        (2, 64, 1024, 1_333_248, 2.284),
+        (2, 64, 2048, 1_089_536, 2.605),
+        (3, 64, 2048, 888_832, 2.605),
+        (2, 48, 1024, 1_716_224, 2.284),
+        (2, 96, 2048, 722_944, 2.605),
+        (3, 96, 2048, 579_584, 2.605),
+    ]
+    expected = [
+        expected_excess(
+            num_parameters(CandidateModel(layers, width, 2, 256, vocab_size).shape(), embeddings=False),
+            tokens * bytes_per_token,
+        )
+        for layers, width, vocab_size, tokens, bytes_per_token in measured
+    ]
+    assert expected == sorted(expected)
 
 
 def test_a_size_is_a_model_of_the_config() -> None:

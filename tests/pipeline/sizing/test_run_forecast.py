@@ -9,10 +9,10 @@ import pytest
 from pipeline.config.schema import Config
 from pipeline.graph.durations import stage_seconds
 from pipeline.graph.expected_texts import ExpectedTexts
-from pipeline.graph.machines import named_machine
+from pipeline.graph.machines import Machine, named_machine
 from pipeline.sizing.model_sizes import CandidateModel
 from pipeline.sizing.recipe import Wish, config_values
-from pipeline.sizing.run_forecast import START_SECONDS, run_seconds
+from pipeline.sizing.run_forecast import START_SECONDS, run_seconds, speed, timed_machine
 
 SIZE = CandidateModel(layers=3, width=64, heads=2, context=256, vocab_size=512)
 H100 = named_machine("h100x1")  # from published figures: nothing is timed
@@ -35,3 +35,13 @@ def test_more_training_takes_longer_and_a_cut_corpus_counts_as_cut(wish: Callabl
     seconds = [forecast(Config.model_validate(config_values(SIZE, total, asked)), SIZE) for total in (1e5, 1e7, 1e9)]
     assert seconds == sorted(seconds)
     assert seconds[0] < 120 < seconds[-1]
+
+
+def test_sizes_are_timed_together_for_the_wish_that_they_are_for(
+    wish: Callable[..., Wish], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[tuple[object, ...]] = []
+    monkeypatch.setattr(Machine, "timed", lambda self, *arguments: timed.append(arguments) or self)
+    timed_machine(H100, wish(ranks=3), [SIZE])
+    assert timed == [([SIZE.shape()], "fp32", 8, 3, 1.5)]
+    assert speed(H100, wish(ranks=1), SIZE) == H100.flops_per_second(SIZE.shape(), "fp32", 8, 1)
