@@ -5,14 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.addresses import without_secrets_in
-from pipeline.config.loading import load_config
-from pipeline.config.quantities import MOST_PROCESSES
-from pipeline.config.schema import Config
+from pipeline.runtime.processes import MOST_PROCESSES
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, such as configs/demo.yaml.")]
 SetOptions = Annotated[
@@ -25,6 +26,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def config_of(path: Path, settings: list[str] | None, ranks: int | None = None, hostfile: Path | None = None) -> Config:
     """The checked config with `--set`, `--ranks` and `--hostfile` laid over it."""
+    from pipeline.config.loading import load_config
+
     config = load_config(path, settings or ())
     if ranks or hostfile:
         from pipeline.distributed.world import stand_alone

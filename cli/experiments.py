@@ -11,7 +11,6 @@ import typer
 from cli.arguments import AsJson, ConfigPath, RanksOption, SetOptions, config_of, typed_command
 from cli.tables import print_table
 from pipeline.errors import ConfigError
-from pipeline.graph.stages import nodes_of
 
 # The ladder's configs are those of the checkout that the command is called in: they are part of what it shows.
 CONFIGS = Path("configs")
@@ -78,6 +77,7 @@ def lr_range(
     Example: folio lr-range configs/shakespeare-cpu.yaml --stage scratch
     """
     from pipeline.experiments.lr_range import suggestion
+    from pipeline.graph.stages import nodes_of
     from pipeline.graph.store import Store
 
     checked = config_of(config, settings, ranks)

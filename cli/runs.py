@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.arguments import AsJson, ConfigPath, HostfileOption, RanksOption, SetOptions, config_of
-from pipeline.config.schema import Config, LaunchSection
 from pipeline.errors import ConfigError, DataError
-from pipeline.graph.stages import NAMES, STAGES
 
 if TYPE_CHECKING:
+    from pipeline.config.schema import Config, LaunchSection
     from pipeline.graph.runner import Selection
     from pipeline.graph.store import Store
     from pipeline.graph.work import Artifact, RankPool
 
-# Here and not beside the stages: what a command says of itself is the program's business, and must fit its help.
+# The stages in their order. Here and not beside them: what a command says of itself is the program's business, must fit
+# its help, and is needed for `folio --help`, which should not wait for the config's classes.
 SUMMARIES = {
     "target": "Get the target text and split it.",
     "corpus": "Stream, clean, deduplicate and decontaminate the corpus.",
@@ -36,8 +36,8 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands, in the order that `--help` lists them."""
     for command in (run, plan, status, verify):
         app.command()(command)
-    for stage in STAGES:
-        app.command(name=stage.name, help=_stage_help(stage.name))(_stage_command(stage.name))
+    for stage in SUMMARIES:
+        app.command(name=stage, help=_stage_help(stage))(_stage_command(stage))
 
 
 def run(
@@ -57,7 +57,8 @@ def run(
     """
     checked = config_of(config, settings, ranks, hostfile)
     # Stages of the run alone: what it is compared with (leak, rivals, sizes) is done with its report.
-    _finish_stages(checked, _known(only or first or NAMES[0]), _known(only or until or NAMES[-1]))
+    beginning, *_, end = SUMMARIES
+    _finish_stages(checked, _known(only or first or beginning), _known(only or until or end))
 
 
 def plan(
@@ -216,6 +217,6 @@ def _result(folder: Path, stage: str) -> str:
 
 
 def _known(stage: str) -> str:
-    if stage not in NAMES:
-        raise ConfigError(f"{stage!r} is not a stage.", remedy=f"Stages are {', '.join(NAMES)}.")
+    if stage not in SUMMARIES:
+        raise ConfigError(f"{stage!r} is not a stage.", remedy=f"Stages are {', '.join(SUMMARIES)}.")
     return stage

@@ -20,6 +20,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from pipeline.runtime.processes import MOST_PROCESSES
+
 _NUMBER = re.compile(r"\s*([+-]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)\s*", re.IGNORECASE | re.ASCII)
 _COUNTS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -112,7 +114,6 @@ def _whole(value: object, units: dict[str, int], expected: str) -> int:
     return int(number)
 
 
-MOST_PROCESSES = 4096
 _MOST = 10**15  # thirty times the tokens of the largest pretraining that is public
 Count = Annotated[int, BeforeValidator(Bounded(count, 0, _MOST))]
 PositiveCount = Annotated[int, BeforeValidator(Bounded(count, 1, _MOST))]

@@ -6,9 +6,8 @@ import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import fsspec
 import zstandard
 
 from pipeline.inputs.http_file import HttpFile
@@ -35,12 +34,9 @@ class FileDamage(Exception):
 
 
 def open_binary(address: str) -> BinaryIO:
-    """A local path, an http(s) address, or any other address that fsspec knows, for reading."""
-    # Not through fsspec: HttpFile retries, and continues at the byte where a connection dropped.
+    """A local path or an http(s) address, for reading."""
     if address.startswith(("http://", "https://")):
         return io.BufferedReader(HttpFile(address), HTTP_BUFFER_BYTES)
-    if "://" in address:
-        return cast(BinaryIO, fsspec.open(address, "rb").open())
     return Path(address).open("rb")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+MOST_PROCESSES = 4096  # that a machine may be asked for
 PR_SET_PDEATHSIG = 1  # prctl.h
 # Runs the `-c CODE` that follows on the command line, as Python would, but without the current folder in the import
 # path, where `-c` puts it. Python's own option for that, -P, came with 3.11.

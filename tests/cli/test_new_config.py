@@ -17,6 +17,7 @@ def own_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder of somebody with a text of 30 kB and a folder of others."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipeline.sizing.run_forecast.TIMED_SECONDS", 0.01)  # a rough forecast is quick
     (tmp_path / "my.txt").write_text("My own text, line by line.\n" * 1200)
     (tmp_path / "texts").mkdir()
     for number in range(3):

@@ -1,8 +1,9 @@
-"""Jobs for the rig, and a launcher process that a test can kill."""
+"""Jobs for the rig, a launcher process that a test can kill, and `folio` as a shell starts it."""
 
 from __future__ import annotations
 
 import os
+import pydoc_data.topics
 import subprocess
 import sys
 import time
@@ -17,8 +18,22 @@ from pipeline.config.schema import LaunchSection
 from pipeline.distributed.heartbeat import beats
 from pipeline.distributed.job import Job
 
+ROOT = Path(__file__).parents[2]
+FOLIO = Path(sys.executable).with_name("folio")
 RIG = Path(__file__).with_name("rig.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{RIG.parent}:{Path.cwd()}", "OMP_NUM_THREADS": "1"}
+CONFIG = """
+name: small
+target: {{path: "{folder}/target.txt"}}
+corpus:
+  sources: [{{name: texts, path: "{folder}/corpus/*.txt"}}]
+  validation: 15%
+tokenizer: {{vocab_size: 320, sample_bytes: 200KB}}
+model: {{layers: 1, width: 32, heads: 2, context: 32}}
+pretrain: {{tokens: 4096, batch_tokens: 1024, micro_batch: 16, learning_rate: 1e-2, evaluate_every: 10, save_every: 5,
+           evaluate_tokens: 2k}}
+launch: {{threads: 1, workers: 2}}
+"""
 
 
 class Launched:
@@ -90,3 +105,33 @@ def launched() -> Iterator[Callable[..., Launched]]:
 def launch(make_job: Callable[..., Job], launched: Callable[..., Launched]) -> Callable[..., Launched]:
     """launch(steps, faults, **launch settings): the rig as an operator starts it."""
     return lambda **job: launched(make_job(**job))
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of seconds."""
+    folder = tmp_path_factory.mktemp("run")
+    text = "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
+    (folder / "target.txt").write_text(text[:40_000])
+    (folder / "corpus").mkdir()
+    for number, start in enumerate(range(60_000, 260_000, 5_000)):
+        (folder / "corpus" / f"{number:02d}.txt").write_text(text[start : start + 5_000])
+    (folder / "small.yaml").write_text(CONFIG.format(folder=folder))
+    return folder / "small.yaml"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """A shell's, with `folio` in the PATH."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    return {**kept, "PATH": f"{FOLIO.parent}:{os.environ['PATH']}", "DS_ACCELERATOR": "cpu", **changes}
+
+
+def started(command: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["/bin/sh", "-c", command],
+        cwd=folder,
+        env=environment(FOLIO_STORE=str(folder / "store"), **changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

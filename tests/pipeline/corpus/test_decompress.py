@@ -66,14 +66,6 @@ def test_file_without_a_byte_is_damage(name: str) -> None:
     assert damage.value.reason == "empty_file"
 
 
-def test_addresses_of_other_file_systems_go_through_fsspec() -> None:
-    import fsspec
-
-    fsspec.filesystem("memory").pipe("/folio-test", b"from memory")
-    with open_binary("memory://folio-test") as file:
-        assert file.read() == b"from memory"
-
-
 @pytest.mark.parametrize("name", COMPRESS)
 @pytest.mark.parametrize("zeros", [1, 511, 512, 100_000])
 def test_zeros_after_the_end_are_padding(name: str, zeros: int) -> None:

@@ -1,4 +1,4 @@
-"""A rank's process before torch is there; `tests/faults/test_starts.py` has what a launcher makes of its end."""
+"""A rank's process before torch is there; `tests/faults/test_first_seconds.py` has what a launcher makes of its end."""
 
 from __future__ import annotations
 
