@@ -69,6 +69,11 @@ def branches_of(section: PretrainSection) -> tuple[Branch, ...]:
             f"pretrain.branch_at needs schedule wsd, whose rate does not know the end; it is {section.schedule}.",
             remedy="Set pretrain.schedule to wsd, or remove branch_at.",
         )
+    if section.branch_at and section.decay == 0:
+        raise ConfigError(
+            "pretrain.branch_at needs pretrain.decay: it is all that a branch trains by itself, and it is 0.",
+            remedy="Set pretrain.decay, such as 20%, or remove branch_at.",
+        )
     warmup = ceil(section.warmup * steps)
     branches = [Branch(step, fork=step - ceil(section.decay * step)) for step in sorted(set(section.branch_at))]
     for branch in branches:

@@ -75,10 +75,11 @@ def test_a_branch_follows_the_whole_schedule_up_to_its_fork_and_then_decays() ->
     ("changes", "refusal"),
     [
         ({"schedule": "cosine", "branch_at": (20,)}, r"needs schedule wsd.* it is cosine"),
+        ({"branch_at": (20,), "decay": 0.0}, "needs pretrain.decay: .* and it is 0"),
         ({"branch_at": (2,)}, r"branch_at has 2, which leaves at step 1; the warmup of 2 steps must be over"),
         ({"branch_at": (100,)}, r"pretraining itself ends at 100"),
     ],
 )
 def test_branches_that_would_not_be_a_shorter_pretraining_are_refused(changes: dict[str, Any], refusal: str) -> None:
     with pytest.raises(ConfigError, match=refusal):
-        branches_of(PretrainSection(tokens=100 * 8192, decay=0.3, warmup=0.02, **changes))
+        branches_of(PretrainSection(**{"tokens": 100 * 8192, "decay": 0.3, "warmup": 0.02, **changes}))
