@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.inputs.data_paths import located
 from pipeline.inputs.missing_files import nothing_found, refuse_address
 from pipeline.runtime.files import sha256_of
@@ -52,11 +52,13 @@ def local_files(text: str, folder: Path, where: str = "path") -> Matches:
     """The files of a path or pattern as a config in `folder` writes it; `where` names its key in a refusal.
 
     A path that exists as it is written is taken so, whatever wildcards are in it. Raises ConfigError if there is no
-    file, with what is there instead.
+    file, with what is there instead, and EnvironmentFault if a folder cannot be looked into.
     """
     refuse_address(text, where)
     path = located(text, folder, where)
-    found = sorted(glob.glob(_literal_where_it_exists(path), recursive=True))
+    pattern = _literal_where_it_exists(path)
+    _refuse_closed_folders(pattern, where)
+    found = sorted(glob.glob(pattern, recursive=True))
     states = [(entry, _state(entry)) for entry in found]
     files = [(entry, state) for entry, state in states if state is not None and stat.S_ISREG(state.st_mode)]
     others = [(entry, state) for entry, state in states if state is None or _is_special(state)]
@@ -139,6 +141,23 @@ def refuse_changed(file: LocalFile) -> None:
     if same or (state is not None and state.st_size == file.bytes and sha256_of(Path(file.path)) == file.sha256):
         return
     raise DataError(f"{file.path} changed while it was read.", remedy="Run again once it is at rest.")
+
+
+def _refuse_closed_folders(pattern: str, where: str) -> None:
+    """Raise EnvironmentFault for a folder that the pattern looks into and that cannot be listed: `glob` skips it."""
+    parts = pattern.split("/")
+    for at, part in enumerate(parts):
+        if not glob.has_magic(part):
+            continue
+        above = "/".join([*parts[:at], "**/" if part == "**" else ""])
+        for folder in glob.glob(above, recursive=True) if above else ["."]:
+            try:
+                os.scandir(folder).close()
+            except OSError as error:
+                raise EnvironmentFault(
+                    f"{where}: the folder {folder.rstrip('/')} cannot be listed: {error.strerror}.",
+                    remedy="Allow it (chmod u+rx), or write a path that leaves it out.",
+                ) from None
 
 
 def _local_file(path: str, name: str, state: os.stat_result) -> LocalFile:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.inputs.file_memory import with_digests
 from pipeline.inputs.local_files import (
     LocalFile,
@@ -57,6 +59,28 @@ def test_a_folder_with_brackets_is_that_folder(tmp_path: Path) -> None:
     written(tmp_path, "texts [1]/a.txt", "texts 1/b.txt")
     assert names_of("texts [1]/*.txt", tmp_path) == ["a.txt"]
     assert names_of("texts ?/*.txt", tmp_path) == ["b.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.txt", "*/*.txt", "closed/*.txt", "**"])
+def test_a_folder_that_cannot_be_listed_is_named_and_not_passed_over(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("open/a.txt", "closed/in/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:  # as the kernel does, but to root it never does
+        if Path(path) == tmp_path / "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    assert [file.name for file in local_files("open/*.txt", tmp_path).files] == ["a.txt"]
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert [file.name for file in local_files("open/*.txt", tmp_path).files] == ["a.txt"], "it looks into another"
+    with pytest.raises(EnvironmentFault) as refused:
+        local_files(pattern, tmp_path, "Source x")
+    assert str(refused.value).startswith(f"Source x: the folder {tmp_path}/closed cannot be listed: Permission denied.")
 
 
 def test_dangling_links_and_pipes_are_told_from_files_and_folders(tmp_path: Path) -> None:
