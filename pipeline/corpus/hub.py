@@ -9,10 +9,11 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from huggingface_hub import constants
 
 from pipeline.corpus.fields import MISSING, closest_key, outer_keys, text_keys, value_at
 from pipeline.corpus.records import Record
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.inputs.hub_commit import first_line, hub_commit, hub_refusals
 
 # The defaults are twenty attempts five seconds apart: too long to wait for a hub that is gone.
@@ -33,6 +34,11 @@ class HubDataset:
     @staticmethod
     def resolve(name: str, subset: str | None, split: str, revision: str) -> HubDataset:
         """Ask the hub for the dataset. Raises ConfigError if it is not there, EnvironmentFault if the hub is not."""
+        if constants.HF_HOME.startswith("~"):  # it would become a folder of that name in the current one
+            raise EnvironmentFault(
+                f"Hub dataset {name}: this user has no home folder, where the hub's files would go.",
+                remedy="Set HF_HOME to a folder for them.",
+            )
         # Pinned to a commit here, so that the license noted and the rows read later are those of the same version.
         found = hub_commit(name, revision)
         return HubDataset(name, subset, split, found.commit, found.license)

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.corpus.hub import HubDataset
+from pipeline.errors import EnvironmentFault
+
 COMMIT = "c0ffee" * 6 + "beef"
 GOOD = [f'{{"id": "d{number}", "text": "row {number}"}}'.encode() for number in range(200)]
 NESTED = [f'{{"id": "d{number}", "data": {{"text": "row {number}"}}}}'.encode() for number in range(20)]
@@ -147,3 +150,9 @@ def test_dead_hub_is_refused_as_environment(tmp_path: Path) -> None:
     answer = ask("http://127.0.0.1:9", tmp_path, {"dead": QUERIES["good"]})["dead"]
     assert answer["exit_code"] == 5
     assert "Check the network (and HF_ENDPOINT)" in answer["refusal"]
+
+
+def test_without_a_home_the_hub_needs_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", "~/.cache/huggingface")
+    with pytest.raises(EnvironmentFault, match=r"has no home folder, .* Set HF_HOME to a folder"):
+        HubDataset.resolve("me/good", None, "train", "main")
