@@ -85,5 +85,4 @@ def _excess(size: CandidateModel, config: Config, wish: Wish) -> float:
         for tokens, text_bytes in trainings
         if tokens >= FEWEST_TOKENS_PER_PARAMETER * parameters
     ]
-    in_blocks = num_parameters(size.shape(), embeddings=False)
-    return expected_excess(in_blocks, max(useful)) if useful else float("inf")
+    return expected_excess(parameters, max(useful)) if useful else float("inf")

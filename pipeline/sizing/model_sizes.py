@@ -93,8 +93,7 @@ def useful_bytes(trained_bytes: float, corpus_bytes: float) -> float:
 def expected_excess(parameters: int, text_bytes: float) -> float:
     """Nats per token above the loss of an endless training of an endless model; only good for comparing sizes.
 
-    `parameters` are those of the blocks, without embeddings: most of a small model's are embeddings, and with the same
-    blocks they hardly matter.
+    `parameters` are all of the model's, embeddings included.
     """
     tokens = max(text_bytes, 1.0) / LAW_BYTES_PER_TOKEN
     return float(LOSS_OF_SIZE / parameters**SIZE_EXPONENT + LOSS_OF_TEXT / tokens**TEXT_EXPONENT)

@@ -45,24 +45,32 @@ def test_the_law_prefers_about_twenty_tokens_per_parameter() -> None:
     assert min(excess, key=lambda parameters: excess[parameters]) == 10**8
 
 
-def test_the_law_puts_sizes_in_the_order_that_was_measured() -> None:
-    # docs/decisions/a-run-that-fits.md: layers, width, vocabulary, tokens, bytes of a token; the lowest loss first.
-    measured = [
-        (2, 64, 1024, 1_333_248, 2.284),
-        (2, 64, 2048, 1_089_536, 2.605),
-        (3, 64, 2048, 888_832, 2.605),
-        (2, 48, 1024, 1_716_224, 2.284),
-        (2, 96, 2048, 722_944, 2.605),
-        (3, 96, 2048, 579_584, 2.605),
-    ]
-    expected = [
-        expected_excess(
-            num_parameters(CandidateModel(layers, width, 2, 256, vocab_size).shape(), embeddings=False),
-            tokens * bytes_per_token,
-        )
-        for layers, width, vocab_size, tokens, bytes_per_token in measured
-    ]
-    assert expected == sorted(expected)
+# docs/decisions/a-run-that-fits.md: layers, width, vocabulary, tokens, their bytes each, and the loss in bits/byte.
+MEASURED = {
+    "48 seconds of pretraining": [
+        (2, 64, 1024, 1_333_248, 2.284, 2.329),
+        (2, 64, 2048, 1_089_536, 2.605, 2.334),
+        (3, 64, 2048, 888_832, 2.605, 2.351),
+        (2, 48, 1024, 1_716_224, 2.284, 2.353),
+        (2, 96, 2048, 722_944, 2.605, 2.387),
+        (3, 96, 2048, 579_584, 2.605, 2.395),
+        (2, 48, 512, 2_064_384, 1.892, 2.417),
+    ],
+    "10 minutes": [
+        (2, 64, 1024, 5_206_016, 2.284, 2.288),
+        (3, 96, 2048, 2_088_960, 2.605, 2.337),
+        (4, 128, 2048, 847_872, 2.605, 2.408),
+    ],
+}
+
+
+@pytest.mark.parametrize("budget", MEASURED)
+def test_what_the_law_prefers_is_nearly_the_best_that_was_measured(budget: str) -> None:
+    losses = {}
+    for layers, width, vocab_size, tokens, bytes_per_token, loss in MEASURED[budget]:
+        shape = CandidateModel(layers, width, 2, 256, vocab_size).shape()
+        losses[expected_excess(num_parameters(shape), tokens * bytes_per_token)] = loss
+    assert losses[min(losses)] <= min(losses.values()) + 0.01
 
 
 def test_a_size_is_a_model_of_the_config() -> None:

@@ -14,10 +14,10 @@ Forecast = Callable[[Config, CandidateModel], float]
 
 
 def test_five_lines_say_what_was_chosen_and_what_comes_next(wish: Callable[..., Wish], seconds_of: Forecast) -> None:
-    asked = wish(minutes=30)
+    asked = wish(minutes=30, corpus_bytes=200e6)
     lines = summary(chosen(asked, seconds_of), asked, "mine.yaml")
     assert len(lines) == 5
-    assert lines[0] == "text      target 1.1 MB, corpus 20.0 MB"
+    assert lines[0] == "text      target 1.1 MB, corpus 200.0 MB"
     assert lines[3].startswith("time      about 30 min of 30 minutes on 2 ranks")
     assert lines[4] == "wrote mine.yaml; next: folio run mine.yaml"
 
