@@ -113,10 +113,9 @@ DELAYS = (0.0, 0.15, 0.5, 1.0)
 
 
 def take_over(process: subprocess.Popen[str]) -> None:
-    """Return once the program has its own handler of SIGTERM: what happens before that is Python's."""
+    """Return once the program has its own handler of SIGTERM, or has ended: what happens before that is Python's."""
     caught = 0
-    while not caught & 1 << (signal.SIGTERM - 1):
-        assert process.poll() is None, process.communicate()
+    while not caught & 1 << (signal.SIGTERM - 1) and process.poll() is None:
         caught = int(re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())[0], 16)
 
 
