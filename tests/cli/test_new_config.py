@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cli.new_config import cpu_ranks
 from pipeline.config.loading import load_config
 from pipeline.errors import ConfigError
 
@@ -73,3 +74,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert isinstance(result.exception, ConfigError), result.output
     assert refusal in str(result.exception)
     assert sorted(own_texts.rglob("*.yaml")) == before
+
+
+@pytest.mark.parametrize(("cores", "ranks"), [(1, 1), (2, 1), (15, 1), (16, 2), (64, 8), (256, 8)])
+def test_without_a_gpu_eight_cores_share_a_rank(cores: int, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    assert cpu_ranks() == ranks
