@@ -21,23 +21,30 @@ CheckpointsPath = Annotated[
 def list_checkpoints(path: CheckpointsPath, as_json: AsJson = False) -> None:
     """List the checkpoints below a path, oldest first.
 
-    A line has the folder, whose name is the step, and tokens, loss, ranks and size.
+    A line has the folder, whose name is the step, tokens, loss, ranks and size; or what is wrong, as far as the receipt
+    tells. `verify` reads the files, too.
 
     Example: folio checkpoint list artifacts/pretrain-0123456789ab
     """
     from pipeline.runtime.formatting import counted, readable_bytes, readable_count
-    from pipeline.training.checkpoints import read_receipt
+    from pipeline.training.checkpoint_files import receipt_or_reason
 
     for folder in _checkpoints_below(path):
-        receipt = read_receipt(folder)
-        size = sum(entry.bytes for entry in receipt.files)
+        receipt, reason = receipt_or_reason(folder)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         # One object a line, so that it can be cut and filtered like the text.
         if as_json:
-            typer.echo(json.dumps({"path": str(folder), "bytes": size, **receipt.model_dump(exclude={"files"})}))
+            known = receipt.model_dump(exclude={"files"}) if receipt else {}
+            typer.echo(
+                json.dumps({"path": str(folder), "bytes": size, **known} | ({"damage": reason} if reason else {}))
+            )
             continue
-        loss = "" if receipt.nats_per_token is None else f"{receipt.nats_per_token:.4f} nats/token  "
-        ranks = counted(receipt.identity["world_size"], "rank")
-        typer.echo(f"{folder}  {readable_count(receipt.tokens)} tokens  {loss}{ranks}  {readable_bytes(size)}")
+        facts = [readable_bytes(size)]
+        if receipt:
+            loss = [] if receipt.nats_per_token is None else [f"{receipt.nats_per_token:.4f} nats/token"]
+            facts = [f"{readable_count(receipt.tokens)} tokens", *loss, counted(receipt.ranks, "rank"), *facts]
+            facts += ["best on held-out text"] if receipt.is_best else []
+        typer.echo("  ".join([str(folder), *facts, *([f"DAMAGED: {reason}"] if reason else [])]))
 
 
 @app.command()
@@ -47,14 +54,18 @@ def verify(path: CheckpointsPath) -> None:
     Example: folio checkpoint verify artifacts/pretrain-0123456789ab
     """
     from pipeline.graph.manifest import damaged_files
-    from pipeline.training.checkpoints import read_receipt
+    from pipeline.runtime.formatting import counted, readable_bytes
+    from pipeline.training.checkpoint_files import receipt_or_reason
 
     damaged = []
     for folder in _checkpoints_below(path):
-        faults = damaged_files(folder, read_receipt(folder).files)
+        receipt, reason = receipt_or_reason(folder)
+        files = receipt.files if receipt else ()
         # Collected, not raised: the first damaged file must not hide the others.
-        damaged += [f"{folder}/{fault}" for fault in faults]
-        typer.echo(f"{folder}  {'DAMAGED' if faults else 'ok'}")
+        faults = [*([reason] if reason else []), *damaged_files(folder, files)]
+        damaged += [f"{folder}: {fault}" for fault in faults]
+        size = f"{counted(len(files), 'file')}  {readable_bytes(sum(entry.bytes for entry in files))}"
+        typer.echo(f"{folder}  DAMAGED: {'; '.join(faults)}" if faults else f"{folder}  ok  {size}")
     if damaged:
         raise DataError("; ".join(damaged) + ".", remedy="Resuming skips it and takes the newest valid one.")
 
@@ -64,20 +75,24 @@ def convert(
     path: CheckpointsPath,
     ranks: Annotated[int, typer.Option(min=1, help="Ranks that training will go on with.")],
 ) -> None:
-    """Convert a checkpoint to another number of ranks.
+    """Divide a checkpoint among another number of ranks.
 
-    Of several checkpoints below PATH the newest is converted. The original is put aside; the command that trained then
-    goes on with --ranks N.
+    Training does so by itself when it goes on; this is for doing it beforehand. Of several checkpoints below PATH the
+    newest is converted.
 
     Example: folio checkpoint convert artifacts/pretrain-0123456789ab --ranks 4
     """
     from pipeline.runtime.formatting import counted
     from pipeline.training import reshard
+    from pipeline.training.checkpoint_files import read_receipt
 
     # The newest is the one that a training resumes from.
     newest = _checkpoints_below(path)[-1]
-    aside = reshard.convert(newest, ranks)
-    typer.echo(f"{newest} is for {counted(ranks, 'rank')} now; the original is {aside}")
+    before = read_receipt(newest).ranks
+    if before != ranks:
+        reshard.convert(newest, ranks)
+    change = f"is for {counted(ranks, 'rank')} already" if before == ranks else f"{before} -> {counted(ranks, 'rank')}"
+    typer.echo(f"{newest}  {change}")
 
 
 def _checkpoints_below(path: Path) -> list[Path]:
@@ -86,7 +101,7 @@ def _checkpoints_below(path: Path) -> list[Path]:
     Raises DataError if there are none.
     """
     from pipeline.saved_models.model_files import CHECKPOINTS, TRIALS
-    from pipeline.training.checkpoints import RECEIPT, checkpoints_in
+    from pipeline.training.checkpoint_files import RECEIPT, checkpoints_in
 
     if (path / RECEIPT).exists():
         return [path]

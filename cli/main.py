@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 
-# What Interrupted and Preempted of pipeline/errors.py leave with; importing them would take too long here.
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
+# What Interrupted and Preempted of pipeline/errors.py leave with, for the signals of pipeline/runtime/stop_signals.py;
+# importing them would take too long here.
+PREEMPTED, INTERRUPTED = 75, 130
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 
 def main() -> None:
     """Run the program; the process ends with the exit code of what happened."""
-    for number in EXIT_CODES:
-        signal.signal(number, leave_at_once)
+    for number in STOP_SIGNALS:
+        if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):  # as `nohup` wants it
+            signal.signal(number, leave_at_once)
     forget_current_folder()
     from cli.program import run_program
 
@@ -26,10 +29,19 @@ def main() -> None:
 
 def leave_at_once(number: int, frame: object) -> None:
     """Say in one line which signal came, and end the process. A signal handler for when nothing is under way."""
-    stopped = signal.Signals(number)
     # Past Python's buffers: the code that was interrupted may be writing to them.
-    os.write(2, f"folio: Stopped by {stopped.name}; finished stages are kept. The same command goes on.\n".encode())
-    os._exit(EXIT_CODES[stopped])
+    os.write(2, f"folio: {what_stopped(number)}; finished stages are kept. The same command goes on.\n".encode())
+    os._exit(exit_code_of(number))
+
+
+def what_stopped(number: int) -> str:
+    """The beginning of the line that says why a run ended."""
+    return "Its minutes are over" if number == signal.SIGALRM else f"Stopped by {signal.Signals(number).name}"
+
+
+def exit_code_of(number: int) -> int:
+    """What a process that a stop signal ends leaves with."""
+    return INTERRUPTED if number == signal.SIGINT else PREEMPTED
 
 
 def forget_current_folder() -> None:

@@ -5,17 +5,20 @@ Nothing heavy is imported before a command runs, so that `folio --help` answers 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 import traceback
 from types import FrameType, TracebackType
 
 import typer
 
 from cli import checkpoint, data, experiments, models, new_config, runs
-from cli.main import leave_at_once
+from cli.main import exit_code_of, leave_at_once, what_stopped
 from pipeline.addresses import without_secrets_in
-from pipeline.errors import FolioError, Interrupted, Preempted
+from pipeline.errors import BY_EXIT_CODE, FolioError
+from pipeline.runtime.stop_signals import DUPLICATE_SECONDS, handle_stop_signals
 
 app = typer.Typer(
     name="folio",
@@ -36,9 +39,8 @@ app.add_typer(checkpoint.app, name="checkpoint")
 
 def run_program() -> None:
     """Do the command of this process's arguments; every refusal is one line and the exit code of its kind."""
-    # Schedulers send SIGTERM, which Python does not turn into an exception by itself.
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    # Python turns none of them but SIGINT into an exception by itself.
+    handlers = handle_stop_signals(_Leave())
     # Not an option of typer's: it may stand anywhere in the line, before or after the command.
     debug = "--debug" in sys.argv
     sys.excepthook = _show_bug
@@ -51,8 +53,8 @@ def run_program() -> None:
         sys.exit(error.exit_code)
     finally:
         # Python is taken down from here on, and has no place any more that an exception could go to.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in handlers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -61,15 +63,26 @@ def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackT
     print(without_secrets_in(text), end="", file=sys.stderr)
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """Leave: finished stages are kept. Training has its own handler, which saves first."""
-    # Libraries try imports and swallow whatever goes wrong in them, an order to stop included.
-    if _importing(frame):
-        leave_at_once(number, frame)
-    error_class = Interrupted if number == signal.SIGINT else Preempted
-    raise error_class(
-        f"Stopped by {signal.Signals(number).name}; finished stages are kept.", remedy="The same command goes on."
-    )
+class _Leave:
+    """Handles stop signals: finished stages are kept. Training has its own handler, which saves first.
+
+    The first one raises what ends the command; a second one ends the process, whatever still holds the first one up.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        # Libraries try imports and swallow whatever goes wrong in them, an order to stop included.
+        if _importing(frame):
+            leave_at_once(number, frame)
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            error_class = BY_EXIT_CODE[exit_code_of(number)]
+            raise error_class(f"{what_stopped(number)}; finished stages are kept.", remedy="The same command goes on.")
+        if now - self._since > DUPLICATE_SECONDS:
+            os._exit(exit_code_of(number))
 
 
 def _importing(frame: FrameType | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.graph.store import Store
     from pipeline.graph.work import Artifact, RankPool
 
+MOST_MINUTES = 366 * 24 * 60
 # The stages in their order. Here and not beside them: what a command says of itself is the program's business, must fit
 # its help, and is needed for `folio --help`, which should not wait for the config's classes.
 SUMMARIES = {
@@ -47,6 +49,9 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Just this stage.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, max=MOST_MINUTES, help="Save and stop (exit 75) after so long.")
+    ] = None,
     settings: SetOptions = None,
     ranks: RanksOption = None,
     hostfile: HostfileOption = None,
@@ -55,6 +60,8 @@ def run(
 
     Example: folio run configs/demo.yaml --until shards
     """
+    if minutes:
+        signal.setitimer(signal.ITIMER_REAL, minutes * 60)  # SIGALRM is one of the stop signals
     checked = config_of(config, settings, ranks, hostfile)
     # Stages of the run alone: what it is compared with (leak, rivals, sizes) is done with its report.
     beginning, *_, end = SUMMARIES

@@ -27,6 +27,8 @@ COVERED_BY = {
     "pipeline/distributed/external_launcher.py": "tests/faults/test_external_ranks.py",  # real processes
     "pipeline/graph/work.py": "tests/pipeline/graph/test_stage_counts.py",  # and test_manifest.py for damaged files
     "pipeline/report/section_records.py": "tests/pipeline/report/test_report_json.py",
+    "pipeline/training/deepspeed_partitions.py": "tests/distributed/test_equal_training.py",  # needs ranks
+    "pipeline/training/deepspeed_start.py": "tests/distributed/test_equal_training.py",  # needs ranks
     "pipeline/training/engine.py": "tests/distributed/test_equal_training.py",  # needs ranks
     "pipeline/training/fit.py": "tests/distributed/test_stages_of_training.py",  # needs ranks
     "pipeline/training/documents_of_step.py": "tests/distributed/test_documents_of_step.py",  # needs shards and a job

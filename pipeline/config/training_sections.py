@@ -91,9 +91,12 @@ class TrainingSection(Section):
     compile: bool = False
     evaluate_every: Count = 100  # steps; 0 evaluates at the end only
     save_every: Count = not_fingerprinted(200)  # steps; 0 saves nothing on the way
-    keep_checkpoints: PositiveCount = not_fingerprinted(2)
-    # Steps in a row with a non-finite loss or gradient that are skipped; one more, and training has diverged.
+    keep_checkpoints: PositiveCount = not_fingerprinted(2)  # the newest ones; the best one is kept, too
+    keep_every: Count = not_fingerprinted(0)  # steps; checkpoints of their multiples are kept for good, 0 keeps none
+    # Steps in a row with a non-finite loss or gradient, or a spike, that are skipped; one more, and training diverged.
     skip_limit: Count = 3
+    # A loss so many robust standard deviations above the median of the last 64 is skipped, too; by default none is.
+    spike: PositiveReal | None = added_later(None)
 
     @model_validator(mode="after")
     def _decay_after_warmup(self) -> TrainingSection:

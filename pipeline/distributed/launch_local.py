@@ -18,8 +18,15 @@ import psutil
 from pipeline.distributed.exit_status import RankExits, StopSignals, counts_or_error, is_failure
 from pipeline.distributed.job import Job
 from pipeline.distributed.rank_log import OPERATOR, opened_log
-from pipeline.distributed.signals import DUPLICATE_SECONDS, PARENT, STOP_SIGNALS, TERMINATION_SIGNALS
+from pipeline.distributed.signals import PARENT
 from pipeline.distributed.world import LISTENER, LOOPBACK, listening_socket
+from pipeline.runtime.stop_signals import (
+    DUPLICATE_SECONDS,
+    STOP_SIGNALS,
+    TERMINATION_SIGNALS,
+    handle_stop_signals,
+    restore_handlers,
+)
 
 GRACE_SECONDS = 2.0  # for the other ranks to say what they saw, once one is gone
 POLL_SECONDS = 0.05
@@ -64,12 +71,11 @@ def stop_signals_relayed(*, ask: Callable[[int], None], end: Callable[[], None])
             signals.insisted = True
             end()
 
-    previous = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    previous = handle_stop_signals(on_signal)
     try:
         yield signals
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore_handlers(previous)
 
 
 def wait_for_ranks(processes: Sequence[Process], patience_seconds: float) -> RankExits:

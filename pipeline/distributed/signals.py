@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +10,13 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import Preempted
+from pipeline.runtime.stop_signals import (
+    DUPLICATE_SECONDS,
+    TERMINATION_SIGNALS,
+    handle_stop_signals,
+    restore_handlers,
+)
 
-ADVANCE_NOTICES = (signal.SIGUSR1, signal.SIGUSR2)  # what schedulers send some time before the end
-TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-STOP_SIGNALS = ADVANCE_NOTICES + TERMINATION_SIGNALS
-DUPLICATE_SECONDS = 1.0  # torchrun and Slurm both deliver the same SIGTERM: within this time it counts once
 STOP_FILE_SECONDS = 1.0  # between two looks at the stop file, which may lie on network storage
 PARENT = "FOLIO_PARENT"  # environment variable: process id of the launcher, for the ranks it starts
 
@@ -35,14 +36,12 @@ class Stop:
     def listening(self, file: Path | None = None) -> Iterator[None]:
         """Take over the stop signals of this process while the block runs; `file`, once it exists, asks the same."""
         self._file = file
-        # Only the main thread may install handlers, and Python runs them there, between two bytecodes: a collective
-        # that waits in C for a silent rank delays the handler until it returns or times out.
-        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
+        # A collective that waits in C for a silent rank delays the handler until it returns or times out.
+        previous = handle_stop_signals(self._on_signal)
         try:
             yield
         finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            restore_handlers(previous)
 
     def requested(self) -> bool:
         """Whether this rank was asked to stop; ranks must agree before they act on it."""

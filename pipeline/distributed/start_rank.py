@@ -16,9 +16,10 @@ from typing import NoReturn
 
 from pipeline.distributed.failures import Failure, reserve_note
 from pipeline.distributed.rank_log import LOGS, OPERATOR, log_path, redirect_output
-from pipeline.distributed.signals import PARENT, STOP_SIGNALS
+from pipeline.distributed.signals import PARENT
 from pipeline.errors import EnvironmentFault
 from pipeline.runtime.processes import die_with_parent
+from pipeline.runtime.stop_signals import STOP_SIGNALS
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,9 +20,13 @@ from typing import Protocol, TypeVar
 
 from pipeline.errors import EnvironmentFault
 from pipeline.runtime.processes import die_with_parent, importing_nothing_from_here
+from pipeline.runtime.stop_signals import STOP_SIGNALS
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
+# Not SIGTERM: by that the executor itself ends the workers of a pool that has lost one.
+IGNORED_SIGNALS = tuple(number for number in STOP_SIGNALS if number != signal.SIGTERM)
+GRACE_SECONDS = 0.5  # for this process's own signal to arrive
 IN_FLIGHT_PER_WORKER = 3  # units submitted ahead, so that no worker waits while results are read
 
 
@@ -69,6 +74,8 @@ class ProcessPool:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool:
+            # A scheduler's SIGTERM reaches workers and parent; in the parent its handler raises, here at the latest.
+            time.sleep(GRACE_SECONDS)
             raise EnvironmentFault(
                 "A worker process was killed (out of memory?).",
                 remedy="Lower launch.workers, or free memory, and run again.",
@@ -97,12 +104,13 @@ def worker_pool(workers: int) -> Iterator[WorkerPool]:
 
 @contextmanager
 def _quiet_starts() -> Iterator[None]:
-    """Processes that are started in the block import nothing from the current folder, and ignore Ctrl-C.
+    """Processes that are started in the block import nothing from the current folder, and ignore signals to stop.
 
-    Ctrl-C reaches the whole process group; the parent decides what it means for the workers. They inherit that it is
-    blocked: one that came while they import would end in a traceback of each.
+    Ctrl-C, a closed terminal and many schedulers reach the whole process group; the parent decides what it means for
+    the workers. They inherit that the signals are blocked: one that came while they import would end them, Ctrl-C in a
+    traceback of each.
     """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
     try:
         with importing_nothing_from_here():
             yield
@@ -112,5 +120,6 @@ def _quiet_starts() -> Iterator[None]:
 
 def _start_worker(parent: int) -> None:
     # Whatever a library does to the mask that was inherited.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent)

@@ -32,7 +32,7 @@ PROCESS_BYTES = 450_000_000  # Python with torch and deepspeed loaded, before a 
 IMPORTED_VOCABULARY = 50_257  # GPT-2's
 ENGLISH_CHARACTERS = 70  # letters of both cases, digits, punctuation
 WEIGHT_BYTES = 4  # per parameter
-CHECKPOINT_BYTES = 16  # per parameter, with optimizer state
+CHECKPOINT_BYTES = 20  # per parameter: master weights, two moments, and the weights twice
 EMULATION = 100  # times as slow as fp32 is bf16 on a processor without units for it, at worst
 # Upper limits for timing one model: `folio plan` should answer at once, also while others use the cores.
 TIMED_SECONDS, TIMED_FLOPS = 0.3, 2e10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -87,14 +88,26 @@ def environment_faults(folder: Path, remedy: str = "Give a writable FOLIO_STORE.
         # Some calls, such as `write`, name no file: then the folder has to do.
         where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else folder
         if error.errno in FULL_DISK:
-            free = readable_bytes(shutil.disk_usage(existing_parent(where)).free)
             raise EnvironmentFault(
-                f"No space left for {where} ({free} free).", remedy="Make room, run again."
+                f"No space left for {where} ({room_left(where)}).", remedy="Make room, run again."
             ) from error
         if error.errno in NO_ACCESS:
             cure = remedy if _on_one_path(where, folder) else _remedy_elsewhere(where)
             raise EnvironmentFault(f"{where}: {error.strerror}.", remedy=cure) from error
         raise
+
+
+def room_left(path: Path) -> str:
+    """What a file below `path` would find: "204.9 MB free", and first of all that there are no inodes, if so."""
+    place = existing_parent(path)
+    free = f"{readable_bytes(shutil.disk_usage(place).free)} free"
+    return f"its inodes are used up: fewer files, not smaller ones; {free}" if inodes_left(place) == 0 else free
+
+
+def inodes_left(folder: Path) -> float:
+    """How many more files fit; infinitely many on a file system that makes inodes as it needs them."""
+    system = os.statvfs(folder)
+    return system.f_favail if system.f_files else math.inf
 
 
 def _on_one_path(one: Path, other: Path) -> bool:

@@ -136,6 +136,11 @@ class Batches:
         """The samples of one step over all ranks. Rank r of R trains on the r-th of R consecutive, equal slices."""
         return self._samples(step * self.batch_samples, self.batch_samples)
 
+    def documents_of_step(self, step: int) -> list[str]:
+        """The documents of one step over all ranks, each once and in order, as "source/id"."""
+        spans = (span for sample in self.samples_of_step(step) for span in self.mixture.documents(sample))
+        return list(dict.fromkeys(f"{span.source}/{span.document}" for span in spans))
+
     def of_step(self, step: int, *, rank: int, world_size: int, micro_batch: int) -> list[MicroBatch]:
         """This rank's micro-batches of a step: (inputs, targets), both int64 (micro_batch, context).
 

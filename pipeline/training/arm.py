@@ -91,7 +91,7 @@ class ArmTraining:
             held_out=self.selection,
             folder=folder,
             metrics_folder=self.folder,
-            identity=self.inputs.identity(self.world, learning_rate=rate, seed=seed),
+            identity=self.inputs.identity(learning_rate=rate, seed=seed),
             trial=trial.name,
         )
 

@@ -1,15 +1,14 @@
-"""How DeepSpeed writes and reads its files here: down to the disk, and without running their pickles.
+"""How DeepSpeed's files are written here, and read: from a copy, while training goes on, and without running pickles.
 
-The third module that knows DeepSpeed (see `engine.py`), apart from it because the import takes seconds.
+Apart from the other modules that know DeepSpeed (see `engine.py`), because the import takes seconds.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
 from deepspeed.runtime.fp16.loss_scaler import LossScaler
@@ -17,47 +16,59 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from pipeline.distributed import fault_injection
+from pipeline.training.file_writing import FileWriting, bytes_of, copied_to_host
+from pipeline.training.saved_state import Contents
+
+CONTENTS = "folio"  # their key in the file that holds the optimizer's state
+# What DeepSpeed 0.19.8 puts into its files beside tensors and plain values. None of them runs code when it is made.
+TRUSTED = (LossScaler, ZeroStageEnum, fragment_address)
+COPY_SHARE = 0.5  # of the memory that is free on this host: more is not taken for copies
 
 
 class RankFiles(TorchCheckpointEngine):  # type: ignore[misc]
-    """Stands in for DeepSpeed's own file layer on one rank, and remembers what the last save wrote.
+    """Stands in for DeepSpeed's own file layer on one rank.
 
-    A failed write is kept, not raised: DeepSpeed's save has barriers, in which the other ranks would wait for this one.
-    Reading accepts tensors, plain values and the three classes below, and nothing else: a pickle may name any function
-    and have it called.
+    The file that holds the optimizer's state gets `contents` beside what DeepSpeed puts into it. Those tensors are the
+    same, so they take no room; but they say which parameter each belongs to, at every ZeRO stage in the same way.
     """
 
-    # What DeepSpeed 0.19.8 puts into its files beside tensors and plain values. None of them runs code when it is made.
-    TRUSTED = (LossScaler, ZeroStageEnum, fragment_address)
-
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, ranks_here: int) -> None:
         super().__init__()
-        self.rank = rank
+        self.rank, self.ranks_here = rank, ranks_here
         self.step = 0
-        self.written: list[Path] = []
-        self.failure: OSError | None = None
+        self.contents: Contents = []
+        self.writing = FileWriting()
+
+    def begin(self, step: int, contents: Contents) -> FileWriting:
+        """Before DeepSpeed saves: what follows goes into this writing, which has not started."""
+        self.step, self.contents, self.writing = step, contents, FileWriting()
+        return self.writing
 
     def save(self, state_dict: Any, path: str) -> None:
-        # The checkpoint is lost with its first file; go on to the barriers without filling the disk further.
-        if self.failure is not None:
+        if "optimizer_state_dict" in state_dict or state_dict.get("optimizer") is not None:
+            # Once: what stood in two files would be read twice.
+            state_dict, self.contents = {**state_dict, CONTENTS: self.contents}, []
+        # All ranks of this host copy at the same time.
+        room = psutil.virtual_memory().available * COPY_SHARE / self.ranks_here
+        if bytes_of(state_dict) > room:
+            self.writing.write_now(Path(path), lambda path: self._write(state_dict, path))
             return
-        try:
-            fault_injection.inject("save", rank=self.rank, step=self.step)
-            with Path(path).open("wb") as file:
-                torch.save(state_dict, file)
-                file.flush()
-                # Before the checkpoint is renamed into place, or a power cut could leave a whole name on empty files.
-                os.fsync(file.fileno())
-        except OSError as error:
-            self.failure = error
-        except RuntimeError as error:  # torch's archive writer wraps what the disk said
-            self.failure = OSError(errno.EIO, str(error))
-        self.written.append(Path(path))
+        copy = copied_to_host(state_dict)
+        self.writing.add(Path(path), lambda path: self._write(copy, path))
 
-    def load(self, path: str, map_location: Any = None) -> Any:
-        with torch.serialization.safe_globals(list(self.TRUSTED)):
-            return torch.load(path, map_location=map_location, weights_only=True)
+    def _write(self, state: Any, path: Path) -> None:
+        fault_injection.inject("save", rank=self.rank, step=self.step)
+        with path.open("wb") as file:
+            torch.save(state, file)
 
-    def begin(self, step: int) -> None:
-        """Forget the last save; the next is that of `step`."""
-        self.step, self.written, self.failure = step, [], None
+
+def contents_in(path: Path) -> Contents:
+    """What a rank's file says it holds; nothing if it holds no state. Mapped: only what is used comes from the disk.
+
+    Tensors, plain values and the trusted classes are accepted, and nothing else: a pickle may name any function and
+    have it called.
+    """
+    with torch.serialization.safe_globals(list(TRUSTED)):
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    contents: Contents = state.get(CONTENTS, [])
+    return contents

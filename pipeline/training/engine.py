@@ -1,8 +1,8 @@
 """A model under DeepSpeed, at any number of ranks: gradients, updates, gathered weights, sharded files.
 
-DeepSpeed is known to three modules: this one drives it, `deepspeed_config.py` derives its settings, `deepspeed_io.py`
-replaces how it writes and reads files. Two more start one of its command lines: `reshard.py` and
-`distributed/launch_hosts.py`. One step is
+This module drives DeepSpeed. What else knows it has its name: `deepspeed_start.py` makes its engine,
+`deepspeed_config.py` derives its settings, `deepspeed_partitions.py` finds where it keeps the weights, and
+`deepspeed_io.py` replaces how it writes files. `distributed/launch_hosts.py` starts its launcher. One step is
 
     engine.begin(batch, learning_rate)
     for inputs, targets in batch:
@@ -17,13 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import math
-import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,8 +30,17 @@ from torch import Tensor
 from gpt.loss import IGNORED, LossSum
 from gpt.model import GPT
 from pipeline.distributed import fault_injection
+from pipeline.distributed.collectives import all_gather
 from pipeline.distributed.world import World
-from pipeline.training.deepspeed_config import EngineSettings, checks_gradients, deepspeed_config
+from pipeline.errors import DataError
+from pipeline.saved_models.model_files import WEIGHTS
+from pipeline.saved_models.weights import save_weights
+from pipeline.training.deepspeed_config import EngineSettings, checks_gradients
+from pipeline.training.deepspeed_partitions import partitions_of, show_updated_masters
+from pipeline.training.deepspeed_start import deepspeed_engine
+from pipeline.training.file_writing import FileWriting
+from pipeline.training.muon import Muon
+from pipeline.training.saved_state import WORD, checksum, contents_of, joined, restore
 from pipeline.training.state import StepResult
 
 MicroBatch = tuple[np.ndarray, np.ndarray]  # inputs and targets, int64 (samples, context)
@@ -55,18 +61,26 @@ class Engine:
         self.world = world
         self.settings = settings
         self.device = torch.device(world.device)
-        self._highest_loss = IMPLAUSIBLE * math.log(model.shape.vocab_size)
+        self._implausible_above = IMPLAUSIBLE * math.log(model.shape.vocab_size)
         self._optimizer = optimizer
-        self._deepspeed = _initialize(model, optimizer, settings, world)
+        self._deepspeed = deepspeed_engine(model, optimizer, settings, world)
+        self._partitions = partitions_of(self._deepspeed.optimizer, self._deepspeed.module)
+        if isinstance(optimizer, Muon):
+            optimizer.lie_in(self._partitions)
         self._sums = torch.zeros(2, dtype=torch.float64, device=self.device)  # nats and count of this rank's step
         self._step = 0  # for fault injection only: the optimizer counts its own steps
 
-    def begin(self, batch: Sequence[MicroBatch], learning_rate: float, *, step: int = 0) -> None:
-        """Start a step on this rank's micro-batches. Collective: the ranks learn how many targets the step has."""
+    def begin(
+        self, batch: Sequence[MicroBatch], learning_rate: float, *, step: int = 0, highest_loss: float = math.inf
+    ) -> None:
+        """Start a step on this rank's micro-batches. Collective: the ranks learn how many targets the step has.
+
+        It is skipped, like one whose loss is not finite, if its loss in nats per token is above `highest_loss`.
+        """
         # Set from outside before every step: a scheduler of DeepSpeed's would be one more state to save and restore.
         for group in self._deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
-        self._step = step
+        self._step, self._spike_above = step, highest_loss
         self._sums.zero_()
         self._left = len(batch)  # micro-batches whose backward is still to come
         counted = sum(int((targets != IGNORED).sum()) for _, targets in batch)
@@ -85,22 +99,40 @@ class Engine:
         with torch.no_grad():
             self._sums[0] += nats
             self._sums[1] += count
-            plausible = nats <= self._highest_loss * count  # false for nan, too
+            plausible = nats <= self._implausible_above * count  # false for nan, too
             # DeepSpeed averages over ranks: undo that, the mean is over tokens. A bad loss becomes nan, so that it
             # reaches the gradient norm that all ranks look at before the update. `where` and not `if`: reading the loss
             # would make the CPU wait for the GPU in every micro-batch.
-            scale = torch.where(plausible, self.world.world_size / self._count, math.nan)
+            scale = torch.where(plausible & ~self._is_spike(), self.world.world_size / self._count, math.nan)
         # Without scale_wrt_gas=False it would also divide by the number of micro-batches.
         self._deepspeed.backward(nats * scale, scale_wrt_gas=False)
 
-    def step(self, stop: bool = False) -> StepResult:
-        """Update the weights, unless the loss or gradient of any rank is not finite: then no rank does. Collective."""
-        # A wish to stop travels with the loss, so that all ranks stop at the same step without another collective.
-        sums = torch.cat((self._sums, self._sums.new_tensor([stop])))
+    def _is_spike(self) -> Tensor:
+        """Whether the batch has a higher loss than it may. Known before its last backward: false until then."""
+        if self._left > 0 or math.isinf(self._spike_above):
+            return torch.zeros((), dtype=torch.bool, device=self.device)
+        sums = self._sums.clone()
+        dist.all_reduce(sums)
+        return sums[0] > self._spike_above * sums[1]
+
+    def step(self, *, stop: bool = False, written: bool = False) -> StepResult:
+        """Update the weights, unless the loss or gradient of any rank is not finite: then no rank does. Collective.
+
+        `stop` and `written` are what this rank has to say; the result tells whether any rank, or every rank, said so.
+        """
+        # They travel with the loss, so that all ranks learn of it at the same step without another collective.
+        sums = torch.cat((self._sums, self._sums.new_tensor([stop, written])))
         dist.all_reduce(sums)
         norm = self._update()
-        nats, count, stops = sums.tolist()
-        return StepResult(nats / count, int(count), norm, skipped=not math.isfinite(norm), stop=stops > 0)
+        nats, count, stops, written = sums.tolist()
+        return StepResult(
+            nats / count,
+            int(count),
+            norm,
+            skipped=not math.isfinite(norm),
+            stop=stops > 0,
+            written=written == self.world.world_size,
+        )
 
     def _update(self) -> float:
         own_norm = None if checks_gradients(self.settings) else self._clip()
@@ -152,33 +184,47 @@ class Engine:
         held = (getattr(parameter, "ds_tensor", parameter) for parameter in self._deepspeed.module.parameters())
         return all(bool(tensor.isfinite().all()) for tensor in held)
 
-    def save(self, folder: Path, step: int) -> list[Path]:
-        """Write this rank's share of the state into `folder`, which exists; the files it wrote. Collective.
+    def save(self, folder: Path, step: int) -> FileWriting:
+        """Begin to write this rank's share of the state into `folder`, which exists; rank 0 adds all weights.
 
-        Raises OSError if this rank could not write, after all ranks are through.
+        What is written is the state of now, whatever follows: it is copied where there is memory for that.
+        Collective.
         """
         files = self._deepspeed.checkpoint_engine
-        files.begin(step)
-        # Without the key DeepSpeed (0.19.8) cannot convert the checkpoint to another number of ranks.
-        notes: dict[str, Any] = {"universal_checkpoint_info": {}}
-        self._deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, client_state=notes, save_latest=False)
-        if files.failure is not None:
-            raise files.failure
-        return list(files.written)
+        writing: FileWriting = files.begin(step, contents_of(self._partitions, self._optimizer))
+        self._deepspeed.save_checkpoint(str(folder.parent), tag=folder.name, save_latest=False)
+        weights = self.weights()
+        if self.world.leads:
+            writing.add(folder / WEIGHTS, lambda path: save_weights(path, weights, step=str(step)))
+        writing.start()
+        return writing
 
-    def load(self, folder: Path, *, universal: bool = False) -> None:
-        """Take over the state that ranks of the same ZeRO stage and dtype wrote.
+    def load(self, files: Sequence[Path]) -> None:
+        """Take over the state in a checkpoint's files, whatever ranks at whatever ZeRO stage wrote them. Collective.
 
-        They must have been as many as now, unless `universal`: then `reshard.py` has joined what they wrote.
-        Trusts what it reads, so the caller compares hashes first. Collective.
+        Trusts what it reads, so the caller compares hashes first. Raises DataError if a part of the state is missing.
         """
-        config = self._deepspeed._config
-        config.load_universal_checkpoint = universal  # left on, it would break later saves (DeepSpeed #7546)
-        try:
-            with _quiet(), _own_groups(self._optimizer):
-                self._deepspeed.load_checkpoint(str(folder.parent), tag=folder.name)
-        finally:
-            config.load_universal_checkpoint = False
+        from pipeline.training.deepspeed_io import contents_in  # imports deepspeed, which takes seconds
+
+        restore(joined(map(contents_in, files)), self._partitions, self._optimizer)
+        show_updated_masters(self._deepspeed.optimizer)
+        # Each rank adds up some of the files; and of what all ranks hold alike only one counts.
+        own = contents_of(self._partitions, self._optimizer) if self.world.leads or self._is_cut else []
+        read = joined(map(contents_in, files[self.world.rank :: self.world.world_size]))
+        sums = [
+            sum(column) % WORD for column in zip(*all_gather((checksum(read), checksum(joined([own])))), strict=True)
+        ]
+        if sums[0] != sums[1]:
+            raise DataError(
+                f"The state read from {files[0].parent} is not the one that was written (checksums {sums[0]:x} and "
+                f"{sums[1]:x}).",
+                remedy="Use another checkpoint of this training.",
+            )
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether each rank holds another part of the state; at stage 0 every rank holds all of it."""
+        return self.settings.zero > 0
 
     @property
     def num_parameters(self) -> int:
@@ -190,65 +236,6 @@ class Engine:
         # DeepSpeed's objects refer to each other in circles, which keep the weights until the collector runs.
         del self._deepspeed
         gc.collect()
-
-
-def _initialize(model: GPT, optimizer: torch.optim.Optimizer, settings: EngineSettings, world: World) -> Any:
-    # torch 2.13 renamed collectives that DeepSpeed 0.19.8 still calls by their old names.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
-    os.environ.setdefault("LOCAL_RANK", str(world.local_rank))  # DeepSpeed insists on the variable
-    with _quiet():
-        import deepspeed  # here, because importing it takes seconds and prints
-
-        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-        _join_process_group(deepspeed)
-        config = deepspeed_config(settings)
-        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-        from pipeline.training.deepspeed_io import RankFiles  # imports deepspeed, too
-
-        # After the engine was built: DeepSpeed chooses its file layer by name and has no way to hand it an object.
-        engine.checkpoint_engine = RankFiles(world.rank)
-    # DeepSpeed (0.19.8) prepares bf16 stage 0 by a first Adam step on zero gradients, which would halve the real first
-    # one. The optimizer makes its state anew where it is missing.
-    if settings.zero == 0:
-        optimizer.state.clear()
-    return engine
-
-
-def _join_process_group(deepspeed: Any) -> None:
-    """Have DeepSpeed use the process group that the ranks formed; it does nothing from the second engine on."""
-    # On a CPU, DeepSpeed 0.19.8 compiles a shared-memory all-reduce when it starts: over a minute, a compiler on every
-    # node, and a lock file that blocks every later start if the compilation is killed. Only its inference would use it.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Drop what DeepSpeed prints while the block runs: it reports every choice, an operator needs its warnings."""
-    with (
-        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        yield
-
-
-@contextlib.contextmanager
-def _own_groups(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Undo what DeepSpeed (0.19.8) does to the optimizer when stage 3 loads a universal checkpoint in the block.
-
-    It gives all groups the first one's settings, so that norms would decay like matrices. And it gives all parameters
-    the same tensor as their step, so that each of them would count up the others'.
-    """
-    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    yield
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
-    for state in optimizer.state.values():
-        if "step" in state:
-            state["step"] = state["step"].clone()
 
 
 @contextlib.contextmanager

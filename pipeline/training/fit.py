@@ -26,7 +26,7 @@ from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.deepspeed_config import EngineSettings
 from pipeline.training.engine import Engine
-from pipeline.training.loop import Watch, train
+from pipeline.training.loop import Training, Watch
 from pipeline.training.metrics import Metrics, Unwatched
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.state import State
@@ -63,27 +63,29 @@ def train_to_end(spec: TrainingSpec, model: GPT, world: World, progress: Progres
         spec.folder / CHECKPOINTS,
         engine,
         keep=spec.section.keep_checkpoints,
+        keep_every=spec.section.keep_every,
         identity=spec.identity,
         pinned=spec.plan.forks,
     )
     try:
         state = checkpoints.resume(progress.say if world.leads else _discard_message)
         with _watched(spec, state, world, progress) as watch:
-            state = train(
+            training = Training(
                 engine,
                 spec.batches,
                 spec.plan,
-                state,
-                evaluate=partial(evaluate, engine, spec.held_out) if spec.held_out else None,
+                evaluate=partial(evaluate, engine, spec.held_out, stop.requested) if spec.held_out else None,
                 keep_best=partial(_keep_best, spec, engine),
-                save=checkpoints.save,
+                checkpoints=checkpoints,
                 watch=watch,
                 stop=stop,
             )
+            state = training.train(state)
         # A stage is not finished until its manifest is there. If it is killed before that, the next attempt resumes
         # at the end and repeats only what follows training.
         if checkpoints.newest != state.step:
             checkpoints.save(state)
+        checkpoints.commit()
         _leave_weights(spec.folder / LAST, engine, state)
     finally:
         # The next trial's engine is built in this process: both at once need not fit in memory.
@@ -112,8 +114,9 @@ def _watched(spec: TrainingSpec, state: State, world: World, progress: Progress)
         return
     with progress.task(spec.label, total=spec.plan.steps, unit="steps") as task:
         task.start_at(state.step)
-        samples_of = spec.batches.samples_of_step
-        metrics = Metrics(spec.metrics_folder, task, state, trial=spec.trial, samples_of=samples_of)
+        metrics = Metrics(
+            spec.metrics_folder, task, state, trial=spec.trial, documents_of=spec.batches.documents_of_step
+        )
         try:
             yield metrics
         finally:

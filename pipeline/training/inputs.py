@@ -9,7 +9,6 @@ from typing import Any
 
 from gpt.model import GPT, GPTShape
 from pipeline.distributed.job import Job
-from pipeline.distributed.world import World
 from pipeline.errors import DataError
 from pipeline.graph.fingerprints import identity
 from pipeline.saved_models.model_files import WEIGHTS
@@ -73,13 +72,11 @@ class TrainingInputs:
         load_weights(start or self.job.input("pretrain") / WEIGHTS, model)
         return model
 
-    def identity(self, world: World, **more: Any) -> dict[str, Any]:
+    def identity(self, **more: Any) -> dict[str, Any]:
         """Everything that decides what a training computes, flat: a resumed training must agree in all of it."""
         sections = {self.job.stage: identity(self.job.section), "model": identity(self.job.model)}
         flat = {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
         return flat | {
-            # Not what is computed, but how the state is cut into files: only `folio checkpoint convert` changes it.
-            "world_size": world.world_size,
             "deepspeed": json.dumps(self.job.config_slice["deepspeed"], sort_keys=True),
             "tokenizer": self.tokenizer_sha256,
             "shards": self.job.fingerprints["shards"],

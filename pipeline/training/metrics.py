@@ -1,9 +1,9 @@
 """What training leaves behind for people: `metrics.jsonl`, TensorBoard's event files, and the line an operator sees.
 
 One JSON object a line. A step: {"step", "tokens", "train_nats_per_token", "learning_rate", "grad_norm",
-"tokens_per_second", "seconds"}, with "skipped": true and its "samples" where the update was left out. An evaluation:
-{"step", "tokens", "evaluation_nats_per_token"}. Lines of one trial among several also have "trial". After a resume no
-step appears twice: what was written beyond the checkpoint is cut off first.
+"tokens_per_second", "seconds"}, with "skipped": true and the "documents" of its batch where the update was left out. An
+evaluation: {"step", "tokens", "evaluation_nats_per_token"}. Lines of one trial among several also have "trial". After a
+resume no step appears twice: what was written beyond the checkpoint is cut off first.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.saved_models.trial_record import CurvePoint
 from pipeline.training.state import State, StepResult
 
 TENSORBOARD = "tensorboard"
+SHOWN_DOCUMENTS = 5  # of a skipped step, to the operator; the file names all
 Line = dict[str, Any]
 
 
@@ -36,9 +37,9 @@ class Metrics:
     """
 
     def __init__(
-        self, folder: Path, task: Task, state: State, *, trial: str = "", samples_of: Callable[[int], Sequence[Any]]
+        self, folder: Path, task: Task, state: State, *, trial: str = "", documents_of: Callable[[int], Sequence[str]]
     ) -> None:
-        self._path, self._trial, self._task, self._samples_of = folder / METRICS, trial, task, samples_of
+        self._path, self._trial, self._task, self._documents_of = folder / METRICS, trial, task, documents_of
         self._evaluated = ""  # the newest evaluation, as the operator reads it beside every step's loss
         _cut(self._path, trial, state.step)
         self._file: TextIO = self._path.open("a", encoding="utf-8", buffering=1)
@@ -46,7 +47,9 @@ class Metrics:
         # TensorBoard drops what an earlier process wrote from this step on.
         self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None:
+    def step(
+        self, state: State, result: StepResult, learning_rate: float, seconds: float, highest_loss: float = math.inf
+    ) -> None:
         rate = result.tokens / seconds
         line: Line = {
             "train_nats_per_token": _finite(result.nats_per_token),
@@ -56,10 +59,15 @@ class Metrics:
             "seconds": round(seconds, 6),
         }
         if result.skipped:
-            line |= {"skipped": True, "samples": [str(sample) for sample in self._samples_of(state.step - 1)]}
+            documents = self._documents_of(state.step - 1)
+            line |= {"skipped": True, "documents": list(documents)}
+            more = f" and {rest} more (in {METRICS})" if (rest := len(documents) - SHOWN_DOCUMENTS) > 0 else ""
+            cause = "loss or gradient is not finite"
+            if math.isfinite(result.nats_per_token) and result.nats_per_token > highest_loss:
+                cause = f"loss {result.nats_per_token:.3f} is a spike (above {highest_loss:.3f})"
             warn(
-                f"step {state.step:,}: loss or gradient is not finite, so the weights were left alone; "
-                f"{METRICS} names its samples."
+                f"step {state.step:,}: {cause}, so the weights were left alone. Its documents are "
+                f"{', '.join(documents[:SHOWN_DOCUMENTS])}{more}."
             )
         self._write(state, line)
         self._task.advance(1, f"loss {result.nats_per_token:.3f}{self._evaluated}  {rate:,.0f} tokens/s")
@@ -87,7 +95,9 @@ class Metrics:
 class Unwatched:
     """Stands in for `Metrics` on ranks other than 0, whose numbers are the same."""
 
-    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None: ...
+    def step(
+        self, state: State, result: StepResult, learning_rate: float, seconds: float, highest_loss: float = math.inf
+    ) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 

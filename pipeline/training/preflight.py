@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.config.schema import Config
-from pipeline.config.training_sections import TrainingSection
 from pipeline.errors import ConfigError
 from pipeline.graph.fitted_batch import TrainingText, fitted_section
 from pipeline.graph.stage_counts import ShardsCounts
@@ -28,22 +27,12 @@ def refuse_impossible(config: Config, stages: Iterable[Stage], ranks: int, shard
         if stage.trains:
             section: Any = getattr(config, stage.name)
             BatchGeometry.of(stage.name, section, context=config.model.context, world_size=ranks)
-            refuse_flattened_matrices(stage.name, section)
             if shards is not None:
                 text = TrainingText.of(stage.name, shards, stage.slice(config).get("weights", {}))
                 fitted_section(stage.name, section, text, context=config.model.context, ranks=ranks)
         # Not under `trains`: a pretrain stage that imports its weights does not train, but its config is checked, too.
         if stage.name == "pretrain":
             branches_of(config.pretrain)
-
-
-def refuse_flattened_matrices(stage: str, section: TrainingSection) -> None:
-    """Raise ConfigError where DeepSpeed would hand Muon slices of a flat vector instead of matrices."""
-    if section.optimizer == "muon" and (section.zero > 0 or section.dtype == "bf16"):
-        raise ConfigError(
-            f"{stage}.optimizer muon needs whole matrices; zero {section.zero} with {section.dtype} cuts them up.",
-            remedy=f"Set {stage}.zero to 0 and {stage}.dtype to fp32 or mixed, or use adamw.",
-        )
 
 
 def refuse_unmeasurable(shards: ShardsCounts) -> None:

@@ -21,7 +21,7 @@ from pipeline.saved_models.model_files import BRANCHES, CHECKPOINTS, LAST, WEIGH
 from pipeline.saved_models.weights import save_shape
 from pipeline.tokens.batches import Batches
 from pipeline.tokens.scoring_windows import ScoringWindows
-from pipeline.training.checkpoints import checkpoints_in, link_checkpoint, step_name
+from pipeline.training.checkpoint_files import checkpoints_in, link_checkpoint, step_name
 from pipeline.training.fit import TrainingSpec, train_to_end
 from pipeline.training.inputs import TrainingInputs
 from pipeline.training.metrics import Line, mean, read_metrics
@@ -119,7 +119,7 @@ def _whole_spec(section: PretrainSection, inputs: TrainingInputs, world: World) 
         held_out=ScoringWindows.spread_over(held_out, num_tokens=most, context=context) if held_out else None,
         folder=folder,
         metrics_folder=folder,
-        identity=inputs.identity(world),
+        identity=inputs.identity(),
     )
 
 

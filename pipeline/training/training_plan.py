@@ -97,6 +97,7 @@ class TrainingPlan:
     save_every: int  # steps; 0 saves no checkpoint on the way
     patience: int  # evaluations without improvement before training stops; 0 never stops early
     skip_limit: int
+    spike: float | None = None  # robust z-score above which a loss is skipped; None skips none
     forks: frozenset[int] = frozenset()  # steps that branches start from: saved, whatever `save_every` says
 
     @classmethod
@@ -114,7 +115,7 @@ class TrainingPlan:
             final=section.final_learning_rate,
         )
         every = section.evaluate_every, section.save_every
-        return cls(schedule, geometry, seed, *every, patience, section.skip_limit)
+        return cls(schedule, geometry, seed, *every, patience, section.skip_limit, section.spike)
 
     def branched(self, branch: Branch, decay: float) -> TrainingPlan:
         """The same up to the fork; then the rate decays over the last share `decay` of the branch's steps."""

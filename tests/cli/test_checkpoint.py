@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.graph.manifest import FileEntry
-from pipeline.training.checkpoints import RECEIPT, CheckpointReceipt, step_name
+from pipeline.training.checkpoint_files import RECEIPT, CheckpointReceipt, step_name
 
 Invoke = Callable[..., Any]
 
@@ -23,7 +23,7 @@ def checkpoint(folder: Path, step: int, loss: float | None = 4.25) -> Path:
     (path / "rank-0.pt").write_bytes(b"weights")
     entry = FileEntry(path="rank-0.pt", bytes=7, sha256=hashlib.sha256(b"weights").hexdigest())
     receipt = CheckpointReceipt(
-        step=step, tokens=step * 1000, nats_per_token=loss, state={}, identity={"world_size": 2}, files=(entry,)
+        step=step, tokens=step * 1000, nats_per_token=loss, state={"best_step": 8}, identity={}, ranks=2, files=(entry,)
     )
     (path / RECEIPT).write_text(receipt.sealed().model_dump_json())
     return path
@@ -32,10 +32,26 @@ def checkpoint(folder: Path, step: int, loss: float | None = 4.25) -> Path:
 def test_list_shows_every_checkpoint_of_a_pretraining_oldest_first(invoke: Invoke, tmp_path: Path) -> None:
     late = checkpoint(tmp_path / "checkpoints", 12)
     early = checkpoint(tmp_path / "checkpoints", 8, loss=None)
+    sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in (early, late)]
     assert invoke("checkpoint", "list", tmp_path).stdout.splitlines() == [
-        f"{early}  8k tokens  2 ranks  7 B",
-        f"{late}  12k tokens  4.2500 nats/token  2 ranks  7 B",
+        f"{early}  8k tokens  2 ranks  {sizes[0]} B  best on held-out text",
+        f"{late}  12k tokens  4.2500 nats/token  2 ranks  {sizes[1]} B",
     ]
+
+
+def test_list_goes_on_after_a_damaged_checkpoint_and_says_what_is_wrong(invoke: Invoke, tmp_path: Path) -> None:
+    lost, renamed, intact = (checkpoint(tmp_path, step) for step in (4, 8, 12))
+    (lost / RECEIPT).unlink()
+    renamed = renamed.rename(tmp_path / step_name(99))
+    result = invoke("checkpoint", "list", tmp_path)
+    assert result.exit_code == 0
+    first, second, third = result.stdout.splitlines()
+    assert first == f"{lost}  7 B  DAMAGED: checkpoint.json is missing"
+    assert second.startswith(f"{intact}  12k tokens")
+    assert third.startswith(str(renamed)) and third.endswith("DAMAGED: checkpoint.json is that of step 8")
+    lines = invoke("checkpoint", "list", tmp_path, "--json").stdout.splitlines()
+    reasons = [json.loads(line).get("damage") for line in lines]
+    assert reasons == ["checkpoint.json is missing", None, "checkpoint.json is that of step 8"]
 
 
 def test_list_finds_the_checkpoints_of_each_trial_and_a_single_one(invoke: Invoke, tmp_path: Path) -> None:
@@ -49,9 +65,17 @@ def test_verify_names_the_damaged_file_after_every_checkpoint_was_looked_at(invo
     damaged, intact = checkpoint(tmp_path, 4), checkpoint(tmp_path, 8)
     (damaged / "rank-0.pt").write_bytes(b"Weights")
     result = invoke("checkpoint", "verify", tmp_path)
-    assert result.stdout.splitlines() == [f"{damaged}  DAMAGED", f"{intact}  ok"]
+    assert result.stdout.splitlines() == [
+        f"{damaged}  DAMAGED: rank-0.pt has another sha256",
+        f"{intact}  ok  1 file  7 B",
+    ]
     assert isinstance(result.exception, DataError)
-    assert f"{damaged}/rank-0.pt" in str(result.exception)
+    assert f"{damaged}: rank-0.pt has another sha256" in str(result.exception)
+
+
+def test_a_checkpoint_that_is_for_so_many_ranks_already_is_left_alone(invoke: Invoke, tmp_path: Path) -> None:
+    newest = checkpoint(tmp_path, 8)
+    assert invoke("checkpoint", "convert", tmp_path, "--ranks", 2).stdout == f"{newest}  is for 2 ranks already\n"
 
 
 @pytest.mark.parametrize("command", ["list", "verify"])

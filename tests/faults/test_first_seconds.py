@@ -121,7 +121,9 @@ def take_over(process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("command", ["--help", "plan", "run"])
-@pytest.mark.parametrize(("number", "codes"), [(signal.SIGINT, (130, -2)), (signal.SIGTERM, (75, -15))])
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGINT, (130, -2)), (signal.SIGTERM, (75, -15)), (signal.SIGUSR1, (75, -10))]
+)
 def test_stop_in_the_first_second_is_one_line_at_most(
     command: str, number: signal.Signals, codes: tuple[int, ...], config: Path, tmp_path: Path
 ) -> None:
@@ -139,7 +141,7 @@ def test_stop_in_the_first_second_is_one_line_at_most(
         assert lines in ([], [stopped])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
 def test_stop_while_the_ranks_import_is_one_line(
     make_job: Callable[..., Any], launched: Callable[..., Any], number: signal.Signals, code: int, delay: float

@@ -52,7 +52,7 @@ def test_halted_rank_is_named_with_its_step_when_the_others_lose_patience(launch
     assert time.monotonic() - halted < 3 + 5 + 1  # timeout, then five seconds, and the others' step
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM])
 def test_stop_signal_to_the_launcher_saves_and_leaves_with_75(launch: Launch, number: signal.Signals) -> None:
     launched = launch()
     launched.wait_for_step(2)

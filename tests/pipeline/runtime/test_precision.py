@@ -6,7 +6,8 @@ from pipeline.config.training_sections import PretrainSection
 from pipeline.runtime import precision
 from pipeline.runtime.precision import autocast_for, has_bf16_units
 from pipeline.training.fit import prepare_model
-from pipeline.training.optimizers import Muon, optimizer_of
+from pipeline.training.muon import Muon
+from pipeline.training.optimizers import optimizer_of
 
 SHAPE = GPTShape(vocab_size=17, layers=1, width=32, heads=2, context=8)
 TOKENS = torch.arange(9).unsqueeze(0)
@@ -56,7 +57,7 @@ def test_muon_orthogonalizes_in_the_same_products(units: bool) -> None:
     for dtype in ("fp32", "mixed"):
         parameter = torch.nn.Parameter(torch.zeros(32, 16))
         parameter.grad = matrix.clone()
-        Muon([{"params": [parameter], "rows": (32,)}], dtype, lr=1.0).step()
+        Muon([{"params": [parameter], "muon": True}], {"matrix": (32,)}, dtype, lr=1.0).step()
         moved[dtype] = parameter.detach()
     assert not torch.equal(moved["fp32"], moved["mixed"])
     assert torch.cosine_similarity(moved["fp32"].flatten(), moved["mixed"].flatten(), dim=0) > 0.999

@@ -6,7 +6,8 @@ import errno
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 
 from pipeline.distributed.world import World
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
-from pipeline.training.checkpoints import RECEIPT, Checkpoints, checkpoints_in, read_receipt
+from pipeline.training.checkpoint_files import RECEIPT, checkpoints_in, read_receipt
+from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.file_writing import FileWriting
 from pipeline.training.state import State
 
 pytestmark = pytest.mark.usefixtures("one_rank")
@@ -32,25 +35,29 @@ class FakeEngine:
     def is_finite(self) -> bool:
         return self.finite
 
-    def save(self, folder: Path, step: int) -> list[Path]:
-        paths = [folder / "model_states.pt", folder / "optim_states.pt"]
-        for path in paths:
-            torch.save({"step": torch.full((50,), step)}, path)
-        return paths
+    def save(self, folder: Path, step: int) -> FileWriting:
+        writing = FileWriting()
+        for name in ("model_states.pt", "optim_states.pt"):
+            writing.add(folder / name, lambda path: torch.save({"step": torch.full((50,), step)}, path))
+        writing.start()
+        return writing
 
-    def load(self, folder: Path, *, universal: bool) -> None:
-        self.loaded.append(folder.name)
+    def load(self, files: Sequence[Path]) -> None:
+        self.loaded.append(files[0].parent.name)
 
 
-def checkpoints_of(folder: Path, *, keep: int = 2, engine: Any = None, **identity: Any) -> Checkpoints:
+def checkpoints_of(
+    folder: Path, *, keep: int = 2, keep_every: int = 0, engine: Any = None, **identity: Any
+) -> Checkpoints:
     given: Any = engine or FakeEngine()
-    return Checkpoints(folder, given, keep=keep, identity={"world_size": 1} | identity)
+    return Checkpoints(folder, given, keep=keep, keep_every=keep_every, identity={"seed": 1} | identity)
 
 
 def save(folder: Path, *steps: int, **options: Any) -> Checkpoints:
     checkpoints = checkpoints_of(folder, **options)
     for step in steps:
         checkpoints.save(State(step=step, tokens=8 * step, nats_per_token=1 / 3))
+        checkpoints.commit()
     return checkpoints
 
 
@@ -64,7 +71,7 @@ def test_checkpoint_holds_its_state_and_a_hash_of_every_file(tmp_path: Path) -> 
     receipt = read_receipt(folder)
     assert State.from_json(receipt.state) == State(step=5, tokens=40, nats_per_token=1 / 3)
     assert {entry.path for entry in receipt.files} == {path.name for path in folder.iterdir()} - {RECEIPT}
-    assert receipt.identity == {"world_size": 1}
+    assert (receipt.identity, receipt.ranks) == ({"seed": 1}, 1)
 
 
 def test_newest_checkpoints_are_kept(tmp_path: Path) -> None:
@@ -152,8 +159,8 @@ def test_damaged_files_are_never_unpickled(tmp_path: Path) -> None:
         pickle.dump(Canary(canary), file)
 
     class ReadingEngine(FakeEngine):
-        def load(self, folder: Path, *, universal: bool) -> None:
-            for path in folder.glob("*.pt"):
+        def load(self, files: Sequence[Path]) -> None:
+            for path in files:
                 torch.load(path, weights_only=False)
 
     assert checkpoints_of(tmp_path, engine=ReadingEngine()).resume(lambda text: None).step == 4
@@ -176,18 +183,26 @@ def test_another_training_is_refused_naming_old_and_new(tmp_path: Path) -> None:
         checkpoints_of(tmp_path, dtype="bf16", zero=3).resume(print)
 
 
-def test_another_number_of_ranks_is_refused_with_the_right_one(tmp_path: Path) -> None:
+def test_another_number_of_ranks_goes_on_and_says_so(tmp_path: Path) -> None:
     save(tmp_path, 4)
-    with pytest.raises(ResumeError, match="world_size 1 -> 2") as caught:
-        checkpoints_of(tmp_path, world_size=2).resume(print)
-    assert caught.value.remedy.startswith("Use 1 rank, or run: folio checkpoint convert ")
+    engine = FakeEngine()
+    engine.world = replace(World(), world_size=2)
+    said: list[str] = []
+    checkpoints_of(tmp_path, engine=engine).resume(said.append)
+    assert said == ["resuming at step 4: saved by 1 rank, divided among 2 now"]
 
 
 def test_failed_save_leaves_nothing_and_keeps_the_older_one(tmp_path: Path) -> None:
     class FullDisk(FakeEngine):
-        def save(self, folder: Path, step: int) -> list[Path]:
-            super().save(folder, step)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        def save(self, folder: Path, step: int) -> FileWriting:
+            writing = FileWriting()
+
+            def fail(path: Path) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            writing.add(folder / "optim_states.pt", fail)
+            writing.start()
+            return writing
 
     save(tmp_path, 4)
     with pytest.raises(EnvironmentFault, match=r"step-00000008 was not written \(rank 0: No space left on device\)"):
@@ -198,7 +213,7 @@ def test_failed_save_leaves_nothing_and_keeps_the_older_one(tmp_path: Path) -> N
 def test_too_little_room_is_found_before_anything_is_written(tmp_path: Path) -> None:
     engine = FakeEngine()
     engine.num_parameters = 10**15
-    with pytest.raises(EnvironmentFault, match=r"it needs 16000.0 TB, .* are free"):
+    with pytest.raises(EnvironmentFault, match=r"it needs 20000.0 TB, .* are free"):
         save(tmp_path, 4, engine=engine)
     assert list(tmp_path.iterdir()) == []
 
@@ -238,3 +253,59 @@ def test_receipt_that_points_outside_is_refused(tmp_path: Path) -> None:
     (folder / RECEIPT).write_text(forged.model_dump_json())
     with pytest.raises(DataError, match=r"checkpoint.json names \.\./model_states.pt, which lies outside"):
         read_receipt(folder)
+
+
+def test_at_most_one_checkpoint_is_under_way_and_none_is_there_before_it_is_committed(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path)
+    assert not checkpoints.written()
+    checkpoints.save(State(step=4))
+    assert names(tmp_path) == []
+    checkpoints.save(State(step=8))
+    assert names(tmp_path) == ["step-00000004"], "the second waited for the first"
+    checkpoints.commit()
+    assert names(tmp_path) == ["step-00000004", "step-00000008"]
+    checkpoints.commit()  # nothing is under way
+    assert checkpoints.newest == 8
+
+
+def test_no_inodes_are_said_to_be_missing_and_not_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs
+
+    def used_up(path: Any) -> Any:
+        values = list(real(path))
+        values[5], values[7] = 1000, 3  # f_files, f_favail
+        return os.statvfs_result(values)
+
+    monkeypatch.setattr(os, "statvfs", used_up)
+    with pytest.raises(EnvironmentFault, match=r"only 3 more files fit on the disk \(its inodes are used up\)"):
+        save(tmp_path, 4)
+
+
+def test_a_checkpoint_renamed_to_a_later_step_stands_in_the_way_of_none(tmp_path: Path) -> None:
+    save(tmp_path, 4, 8)
+    (tmp_path / "step-00000004").rename(tmp_path / "step-00000099")
+    said: list[str] = []
+    assert checkpoints_of(tmp_path).resume(said.append).step == 8
+    assert said[0] == "checkpoint step-00000099 is not used: checkpoint.json is that of step 4"
+    save(tmp_path, 12, 16, keep=1)
+    assert names(tmp_path) == ["step-00000016", "step-00000099"]
+
+
+def test_training_never_begins_again_while_a_checkpoint_lies_elsewhere_in_its_folder(tmp_path: Path) -> None:
+    save(tmp_path / "checkpoints", 4)
+    aside = tmp_path / "checkpoints-of-2-ranks"
+    (tmp_path / "checkpoints").rename(aside)
+    with pytest.raises(DataError, match=r"There is no checkpoint in .*, but one in .*-2-ranks/step-00000004\."):
+        checkpoints_of(tmp_path / "checkpoints").resume(print)
+    # The trials and branches in an artifact's folder are trainings of their own.
+    (tmp_path / "trials").mkdir()
+    aside.rename(tmp_path / "trials" / "checkpoints")
+    assert checkpoints_of(tmp_path / "checkpoints").resume(print) == State()
+
+
+def test_every_nth_and_the_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
+    checkpoints = checkpoints_of(tmp_path, keep=1, keep_every=8)
+    for step, best in [(4, 4), (8, 4), (12, 12), (16, 12), (20, 12), (24, 12), (28, 12)]:
+        checkpoints.save(State(step=step, best_step=best))
+        checkpoints.commit()
+    assert names(tmp_path) == [f"step-{step:08d}" for step in (8, 12, 16, 24, 28)]

@@ -6,28 +6,56 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
-from pipeline.training.deepspeed_io import RankFiles
+from pipeline.training.deepspeed_io import TRUSTED, RankFiles, contents_in
+
+CONTENTS: Any = [{"fragments": [("weight", 0, 3, 0)], "states": {"master": torch.arange(3.0)}, "scalars": {}}]
 
 
-@pytest.fixture
-def files() -> RankFiles:
-    files = RankFiles(rank=0)
-    files.begin(4)
-    return files
+def written(folder: Path, *states: dict[str, Any], contents: Any = CONTENTS) -> list[Path]:
+    files = RankFiles(rank=0, ranks_here=1)
+    writing = files.begin(4, contents)
+    paths = [folder / f"file-{number}.pt" for number in range(len(states))]
+    for state, path in zip(states, paths, strict=True):
+        files.save(state, str(path))
+    writing.start()
+    assert [entry.path for entry in writing.entries()] == [path.name for path in paths]
+    return paths
 
 
-def test_what_is_written_reads_back_and_is_remembered(files: RankFiles, tmp_path: Path) -> None:
-    state = {"step": 4, "weights": torch.arange(3.0), "scaler": RankFiles.TRUSTED[0](2.0)}
-    files.save(state, str(tmp_path / "model.pt"))
-    assert files.written == [tmp_path / "model.pt"]
-    loaded = files.load(str(tmp_path / "model.pt"))
-    assert loaded["step"] == 4 and torch.equal(loaded["weights"], state["weights"])
-    assert type(loaded["scaler"]) is RankFiles.TRUSTED[0]
-    files.begin(5)
-    assert files.written == []
+def test_the_file_with_the_optimizers_state_says_what_the_rank_holds(tmp_path: Path) -> None:
+    model = {"module": torch.ones(2), "optimizer": None, "scaler": TRUSTED[0](2.0)}
+    paths = written(tmp_path, model, {"optimizer_state_dict": {"step": 4}})
+    assert contents_in(paths[0]) == []
+    [part] = contents_in(paths[1])
+    assert part["fragments"] == [("weight", 0, 3, 0)]
+    assert torch.equal(part["states"]["master"], torch.arange(3.0))
+
+
+def test_without_zero_the_model_file_says_it_and_no_other_does(tmp_path: Path) -> None:
+    paths = written(tmp_path, {"optimizer": {"state": {}}}, {"optimizer_state_dict": {}})
+    assert [len(contents_in(path)) for path in paths] == [1, 0]
+
+
+def test_the_list_takes_no_room_for_what_the_file_holds_anyway(tmp_path: Path) -> None:
+    master = torch.arange(10_000.0)
+    contents = [{"fragments": [], "states": {"master": master}, "scalars": {}}]
+    [path] = written(tmp_path, {"optimizer_state_dict": {"fp32": master}}, contents=contents)
+    assert path.stat().st_size < 1.1 * 40_000
+
+
+def test_without_memory_for_a_copy_the_file_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        available = 0
+
+    monkeypatch.setattr(psutil, "virtual_memory", Full)
+    files = RankFiles(rank=0, ranks_here=1)
+    files.begin(4, CONTENTS)
+    files.save({"optimizer_state_dict": {"fp32": torch.ones(5)}}, str(tmp_path / "now.pt"))
+    assert len(contents_in(tmp_path / "now.pt")) == 1
 
 
 class Canary:
@@ -40,18 +68,18 @@ class Canary:
         return os.mknod, (str(self.path),)
 
 
-def test_code_in_a_file_is_never_run(files: RankFiles, tmp_path: Path) -> None:
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"canary": Canary(tmp_path / "canary")}, tmp_path / "model.pt")
     with pytest.raises(pickle.UnpicklingError, match="mknod"):
-        files.load(str(tmp_path / "model.pt"))
+        contents_in(tmp_path / "model.pt")
     assert not (tmp_path / "canary").exists()
 
 
-def test_failed_write_is_kept_for_later_and_the_next_save_begins_anew(files: RankFiles, tmp_path: Path) -> None:
+def test_failed_write_is_raised_when_the_checkpoint_is_to_be_committed(tmp_path: Path) -> None:
+    files = RankFiles(rank=0, ranks_here=1)
+    writing = files.begin(4, [])
     files.save({}, str(tmp_path / "missing" / "model.pt"))
-    assert files.failure is not None and files.failure.errno == errno.ENOENT
-    files.save({}, str(tmp_path / "second.pt"))
-    assert not (tmp_path / "second.pt").exists(), "the checkpoint is lost already"
-    files.begin(8)
-    files.save({}, str(tmp_path / "second.pt"))
-    assert files.failure is None and (tmp_path / "second.pt").exists()
+    writing.start()
+    with pytest.raises(OSError, match="model") as caught:
+        writing.entries()
+    assert caught.value.errno in (errno.ENOENT, errno.EIO)

@@ -13,7 +13,7 @@ from pipeline.config.training_sections import PretrainSection
 from pipeline.distributed.world import World
 from pipeline.errors import Diverged, Preempted
 from pipeline.training.engine import MicroBatch
-from pipeline.training.loop import random_seed, train
+from pipeline.training.loop import Training, random_seed
 from pipeline.training.metrics import Unwatched
 from pipeline.training.state import State, StepResult
 from pipeline.training.training_plan import BatchGeometry, TrainingPlan
@@ -29,15 +29,16 @@ class FakeEngine:
         self.rates: list[float] = []
         self._step = 0
 
-    def begin(self, batch: Sequence[MicroBatch], learning_rate: float, *, step: int) -> None:
+    def begin(self, batch: Sequence[MicroBatch], learning_rate: float, *, step: int, highest_loss: float) -> None:
         self.rates.append(learning_rate)
         self._step = step
 
     def backward(self, inputs: Any, targets: Any) -> None: ...
 
-    def step(self, stop: bool) -> StepResult:
+    def step(self, *, stop: bool, written: bool) -> StepResult:
         bad = self._step in self.bad
-        return StepResult(math.nan if bad else 1.0, 16, math.nan if bad else 1.0, skipped=bad, stop=stop)
+        loss = math.nan if bad else 1.0
+        return StepResult(loss, 16, loss, skipped=bad, stop=stop, written=written)
 
 
 class FakeBatches:
@@ -60,10 +61,31 @@ class StopAt:
         return self.looks < 0
 
 
+class FakeCheckpoints:
+    """Takes two steps to write one."""
+
+    def __init__(self) -> None:
+        self.saved: list[int] = []
+        self.committed: list[int] = []
+        self._looks = 0
+
+    def save(self, state: State) -> None:
+        self.commit()
+        self.saved.append(state.step)
+        self._looks = 0
+
+    def written(self) -> bool:
+        self._looks += 1
+        return len(self.committed) < len(self.saved) and self._looks > 1
+
+    def commit(self) -> None:
+        self.committed = list(self.saved)
+
+
 class Journal:
     def __init__(self, losses: Sequence[float] = (), **changes: Any) -> None:
         self.losses = list(losses)
-        self.saved: list[int] = []
+        self.checkpoints = FakeCheckpoints()
         self.best: list[int] = []
         self.batches = FakeBatches()
         section = PretrainSection(batch_tokens=16, evaluate_every=2, save_every=4, skip_limit=1)
@@ -72,24 +94,23 @@ class Journal:
 
     def train(self, state: State | None = None, *, bad: Sequence[int] = (), looks: int = 99, **more: Any) -> State:
         evaluate = more.get("evaluate", lambda: self.losses.pop(0) if self.losses else 1.0)
-        return train(
+        return Training(
             FakeEngine(bad),  # type: ignore[arg-type]
             self.batches,
             self.plan,
-            state or State(),
             evaluate=evaluate,
             keep_best=lambda state: self.best.append(state.step),
-            save=lambda state: self.saved.append(state.step),
+            checkpoints=self.checkpoints,
             watch=Unwatched(),
             stop=StopAt(looks),  # type: ignore[arg-type]
-        )
+        ).train(state or State())
 
 
 def test_loop_takes_every_step_once_and_saves_at_its_multiples() -> None:
     journal = Journal()
     state = journal.train()
     assert journal.batches.steps == list(range(STEPS))
-    assert journal.saved == [4, 8]
+    assert journal.checkpoints.saved == [4, 8]
     assert (state.step, state.tokens) == (STEPS, 16 * STEPS)
 
 
@@ -102,7 +123,7 @@ def test_loop_goes_on_from_where_the_state_stands() -> None:
 def test_without_held_out_text_training_goes_to_its_end_and_keeps_no_best_step() -> None:
     journal = Journal(patience=1)
     state = journal.train(evaluate=None)
-    assert (state.step, state.best_step, journal.best, journal.saved) == (STEPS, None, [], [4, 8])
+    assert (state.step, state.best_step, journal.best, journal.checkpoints.saved) == (STEPS, None, [], [4, 8])
 
 
 def test_best_weights_are_kept_whenever_the_evaluation_improves() -> None:
@@ -115,7 +136,7 @@ def test_best_weights_are_kept_whenever_the_evaluation_improves() -> None:
 def test_patience_ends_training_after_so_many_evaluations_without_improvement() -> None:
     journal = Journal([3.0, 2.0, 2.5, 2.5, 1.0], patience=2)
     assert journal.train().step == 8
-    assert journal.train(State(step=8, evaluations_since_best=2)).step == 8
+    assert journal.train(State(step=8, evaluations_since_best=2, evaluated=8)).step == 8
 
 
 def test_forgiven_steps_are_skipped_and_one_more_in_a_row_diverges() -> None:
@@ -123,14 +144,48 @@ def test_forgiven_steps_are_skipped_and_one_more_in_a_row_diverges() -> None:
     journal = Journal()
     with pytest.raises(Diverged, match="at 2 steps in a row, up to step 6"):
         journal.train(bad=[2, 4, 5])
-    assert journal.saved == [4]
+    assert journal.checkpoints.saved == [4]
 
 
 def test_stop_saves_before_it_leaves() -> None:
     journal = Journal()
     with pytest.raises(Preempted, match="saved at step 3"):
         journal.train(looks=2)
-    assert journal.saved == [3]
+    assert journal.checkpoints.saved == [3]
+
+
+def test_a_checkpoint_is_committed_as_soon_as_it_is_written_and_at_once_where_training_stops() -> None:
+    journal = Journal()
+    with pytest.raises(Preempted):
+        journal.train(looks=5)  # asked for at the sixth step, two after the one that saved
+    assert journal.checkpoints.committed == [4, 6]
+    journal = Journal()
+    journal.train(State(step=4))
+    assert (journal.checkpoints.saved, journal.checkpoints.committed) == ([8], [8])
+
+
+def test_an_evaluation_that_was_cut_short_is_made_up_for_after_the_resume() -> None:
+    asked, losses = [None, 2.0, 1.5, 1.0, 1.2], [3.0]
+    journal = Journal()
+    with pytest.raises(Preempted, match="saved at step 4"):
+        journal.train(evaluate=lambda: losses.pop(0) if losses else asked.pop(0))
+    assert journal.checkpoints.committed == [4]
+    # What was saved has seen step 4, but not its evaluation.
+    state = journal.train(
+        State(step=4, tokens=64, best_step=2, best_nats_per_token=3.0, evaluated=2), evaluate=lambda: asked.pop(0)
+    )
+    assert journal.best == [2, 4, 6, 8]
+    assert (state.best_step, state.evaluated, asked) == (8, 10, [])
+
+
+def test_a_stop_does_not_wait_for_an_evaluation() -> None:
+    journal = Journal()
+
+    def never() -> float:
+        raise AssertionError("the scheduler has no time for it")
+
+    with pytest.raises(Preempted, match="saved at step 2"):
+        journal.train(looks=1, evaluate=never)
 
 
 def test_random_seeds_differ_by_seed_step_and_rank() -> None:

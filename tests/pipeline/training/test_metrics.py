@@ -19,7 +19,9 @@ from pipeline.training.state import State, StepResult
 @contextmanager
 def metrics_of(folder: Path, state: State, trial: str = "") -> Iterator[Metrics]:
     with Progress("test").task("test", 10, "steps") as task:
-        metrics = Metrics(folder, task, state, trial=trial, samples_of=lambda step: [f"sample {step}"])
+        metrics = Metrics(
+            folder, task, state, trial=trial, documents_of=lambda step: [f"prose/{step}-{n}" for n in range(7)]
+        )
         yield metrics
         metrics.close()
 
@@ -52,16 +54,20 @@ def test_line_of_a_step_says_what_happened(tmp_path: Path) -> None:
     ]
 
 
-def test_skipped_step_names_its_samples_and_stays_valid_json(
+def test_skipped_step_names_its_documents_and_stays_valid_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tmp_path, 0, 2, bad=1)
     line = read_metrics(tmp_path)[1]
     assert line["skipped"] is True
-    assert line["samples"] == ["sample 1"]
+    assert line["documents"] == [f"prose/1-{number}" for number in range(7)]
     assert line["train_nats_per_token"] is None
     assert "NaN" not in (tmp_path / METRICS).read_text()
-    assert "step 2: loss or gradient is not finite" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "step 2: loss or gradient is not finite, so the weights were left alone. Its documents are prose/1-0," in said
+    )
+    assert "prose/1-4 and 2 more (in metrics.jsonl)." in said
 
 
 def test_resumed_metrics_have_each_step_once(tmp_path: Path) -> None:

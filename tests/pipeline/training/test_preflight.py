@@ -36,11 +36,6 @@ def config(**changes: Any) -> Config:
     ("changes", "refusal"),
     [
         ({"scratch": {"batch_tokens": 1000}}, r"scratch\.batch_tokens is 1,000, not a multiple of 512"),
-        ({"pretrain": {"optimizer": "muon"}}, r"pretrain\.optimizer muon needs whole matrices; zero 1"),
-        (
-            {"scratch": {"optimizer": "muon", "zero": 0, "dtype": "bf16"}},
-            r"scratch\.optimizer muon .* zero 0 with bf16",
-        ),
         ({"pretrain": {"tokens": 81_920, "branch_at": [10]}}, r"branch_at has 10, .* pretraining itself ends at 10"),
         ({"deepspeed": {"train_batch_size": 3}}, r"deepspeed\.train_batch_size cannot be set here"),
     ],

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import math
 
+import pytest
+
 from pipeline.training.state import State, StepResult
 
 
@@ -28,5 +30,21 @@ def test_only_a_lower_loss_is_an_improvement() -> None:
 
 
 def test_state_survives_json_to_the_last_digit() -> None:
-    state = State(step=3, nats_per_token=0.1 + 0.2, best_step=2, best_nats_per_token=1 / 3)
+    state = State(step=3, nats_per_token=0.1 + 0.2, best_step=2, best_nats_per_token=1 / 3, recent=(0.1 + 0.2, 1 / 3))
     assert State.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+def test_a_spike_is_far_above_the_median_and_neither_moves_it_nor_hides_the_next() -> None:
+    state = State()
+    for number in range(40):
+        assert state.highest_loss(6.0) == math.inf or number >= 32
+        state = state.after_step(result(4.0 + (number % 5) / 10))
+    # Median 4.2, median absolute deviation 0.1.
+    assert state.highest_loss(6.0) == pytest.approx(4.2 + 6 * 1.4826 * 0.1)
+    assert state.highest_loss(None) == math.inf
+    spiked = state.after_step(result(9.0, skipped=True))
+    assert spiked.highest_loss(6.0) == state.highest_loss(6.0)
+    assert len(state.after_step(result()).recent) == 41
+    for _ in range(100):
+        state = state.after_step(result())
+    assert len(state.recent) == 64

@@ -27,8 +27,10 @@ class FakeEngine:
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         self.dropout = False
-        yield
-        self.dropout = True
+        try:
+            yield
+        finally:
+            self.dropout = True
 
     def loss(self, inputs: np.ndarray, targets: np.ndarray) -> LossSum:
         assert not self.dropout, "the loss on held-out text is that of the whole model"
@@ -45,3 +47,13 @@ def test_loss_is_the_mean_over_counted_targets_whatever_the_micro_batches() -> N
     assert loss == (1 + 2 + 3 + 10) / 4
     assert engine.forwards == 2, "three windows, two at a time"
     assert engine.dropout, "training goes on with it"
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_a_stop_ends_it_between_two_micro_batches() -> None:
+    targets, answers = np.array([[1, 2]] * 6), [False, True]
+    engine = FakeEngine()
+    windows = ScoringWindows(np.zeros_like(targets), targets)
+    assert evaluate(engine, windows, lambda: answers.pop(0)) is None  # type: ignore[arg-type]
+    assert engine.forwards == 1
+    assert engine.dropout, "what is trained after a resume in the same process"
