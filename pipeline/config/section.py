@@ -21,6 +21,14 @@ def not_fingerprinted(default: Any) -> Any:
     return Field(default=default, json_schema_extra={"identity": False})
 
 
+def counted_as_default(default: Any) -> Any:
+    """A field that changes nothing of what is computed any more: fingerprinted as its default, whatever it is.
+
+    Left out, it would make artifacts stale that were finished when it still counted.
+    """
+    return Field(default=default, json_schema_extra={"identity": "as default"})
+
+
 def address(default: Any = None) -> Any:
     """A field that says where a text is found: manifests note it as it was written, fingerprints leave it out."""
     return Field(default=default, json_schema_extra={"identity": "address"})

@@ -18,7 +18,7 @@ from pipeline.config.quantities import (
     Share,
     ShareBelowOne,
 )
-from pipeline.config.section import Section, added_later, not_fingerprinted, refuse_repeated
+from pipeline.config.section import Section, added_later, counted_as_default, not_fingerprinted, refuse_repeated
 
 ROUNDING = 1e-9  # what a sum of shares may exceed 1 by
 
@@ -83,7 +83,9 @@ class TrainingSection(Section):
     beta1: ShareBelowOne = 0.9
     beta2: ShareBelowOne = 0.95
     clip: NonNegativeReal = 1.0  # largest gradient norm; 0 switches clipping off
-    zero: Literal[0, 1, 2, 3] = 1
+    # How the state is divided among the ranks, like their number no part of what is computed: a training goes on at
+    # another stage.
+    zero: Literal[0, 1, 2, 3] = counted_as_default(1)
     # bf16: weights and products, with fp32 copies in the optimizer. mixed: fp32 weights; products in bf16 where the
     # hardware has units for them.
     dtype: Literal["fp32", "bf16", "mixed"] = "fp32"

@@ -46,7 +46,10 @@ def identity(value: Any, *, with_addresses: bool = False) -> Any:
     `with_addresses`: with those that say where a text was found, as the config writes them, for people to read.
     """
     if isinstance(value, BaseModel):
-        values = {name: getattr(value, name) for name in type(value).model_fields}
+        values = {
+            name: field.default if _mark(field) == "as default" else getattr(value, name)
+            for name, field in type(value).model_fields.items()
+        }
         shown = {
             name: without_secrets(str(values[name])) if _mark(field) == "address" else values[name]
             for name, field in type(value).model_fields.items()
@@ -62,7 +65,7 @@ def identity(value: Any, *, with_addresses: bool = False) -> Any:
 
 def _is_identity(field: Any, value: Any) -> bool:
     mark = _mark(field)
-    return bool(value != field.default) if mark == "unless default" else mark is True
+    return bool(value != field.default) if mark == "unless default" else mark in (True, "as default")
 
 
 def _is_written_address(field: Any, value: Any) -> bool:

@@ -78,6 +78,8 @@ def memory_bytes(shape: GPTShape, section: TrainingSection, zero: int, ranks: in
     parameters = num_parameters(shape)
     # Bytes per parameter. AdamW keeps two fp32 moments; under bf16 its fp32 copy of the weights comes on top.
     weights, gradients, optimizer = (2, 2, 12) if section.dtype == "bf16" else (4, 4, 8)
+    # From stage 1 on DeepSpeed updates a copy of the weights, also where they are fp32 themselves.
+    optimizer += 4 if zero >= 1 and section.dtype != "bf16" else 0
     state = optimizer / (ranks if zero >= 1 else 1) + gradients / (ranks if zero >= 2 else 1)
     state += weights / (ranks if zero >= 3 else 1)
     return int(parameters * state) + _activation_bytes(shape, section) + PROCESS_BYTES

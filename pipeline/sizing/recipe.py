@@ -83,7 +83,7 @@ def config_values(size: CandidateModel, total: float, wish: Wish) -> dict[str, A
     batch = _batch_tokens(share.pretrain, unit)
     arm_batch = min(batch, _batch_tokens(share.scratch, unit))
     rate = PRETRAIN_RATE * math.sqrt(RATE_WIDTH / size.width)
-    common = {"optimizer": "muon", "zero": 0, "dtype": wish.dtype}
+    common = {"optimizer": "muon", "dtype": wish.dtype}
     pretrain_tokens = max(share.pretrain // batch, 1) * batch
     return {
         "name": wish.name,

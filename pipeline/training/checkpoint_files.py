@@ -45,7 +45,8 @@ class CheckpointReceipt(BaseModel):
     nats_per_token: float | None
     state: dict[str, Any]
     identity: dict[str, Any]
-    ranks: int  # how many wrote it; any number may go on from it
+    ranks: int  # how many wrote it, and at which ZeRO stage; any number at any stage may go on from it
+    zero: int
     files: tuple[FileEntry, ...]
     sha256: str = ""
 

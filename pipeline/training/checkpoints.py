@@ -113,6 +113,7 @@ class Checkpoints:
             state=draft.state.to_json(),
             identity=self.identity,
             ranks=self.engine.world.world_size,
+            zero=self.engine.settings.zero,
             files=tuple(files),
         )
         self._together(draft.folder, lambda: self._publish(draft.folder, receipt))
@@ -133,7 +134,7 @@ class Checkpoints:
             receipt, damage = self._examine(self.folder / name)
             if receipt is not None and not damage:
                 self._load(self.folder / name, receipt)
-                say(f"resuming at step {receipt.step:,}{self._recut(receipt)}")
+                say(f"resuming at step {receipt.step:,}{self._divided_anew(receipt)}")
                 return State.from_json(receipt.state)
             say(f"checkpoint {name} is not used: {damage}")
         self._refuse_to_begin_again(len(names), damage)
@@ -144,9 +145,12 @@ class Checkpoints:
         self.engine.load([folder / entry.path for entry in receipt.files])
         self.newest = receipt.step
 
-    def _recut(self, receipt: CheckpointReceipt) -> str:
-        now = self.engine.world.world_size
-        return "" if receipt.ranks == now else f": saved by {counted(receipt.ranks, 'rank')}, divided among {now} now"
+    def _divided_anew(self, receipt: CheckpointReceipt) -> str:
+        """What is said where the state lies on the ranks in another way than it was saved."""
+        ranks, zero = self.engine.world.world_size, self.engine.settings.zero
+        changes = [f"{receipt.ranks} -> {counted(ranks, 'rank')}"] if receipt.ranks != ranks else []
+        changes += [f"ZeRO {receipt.zero} -> {zero}"] if receipt.zero != zero else []
+        return f"; its state is divided anew ({', '.join(changes)})" if changes else ""
 
     def _refuse_to_begin_again(self, num: int, damage: str) -> None:
         """Raise DataError if there are checkpoints that are damaged, or lie where resuming does not look for them."""

@@ -23,7 +23,14 @@ def checkpoint(folder: Path, step: int, loss: float | None = 4.25) -> Path:
     (path / "rank-0.pt").write_bytes(b"weights")
     entry = FileEntry(path="rank-0.pt", bytes=7, sha256=hashlib.sha256(b"weights").hexdigest())
     receipt = CheckpointReceipt(
-        step=step, tokens=step * 1000, nats_per_token=loss, state={"best_step": 8}, identity={}, ranks=2, files=(entry,)
+        step=step,
+        tokens=step * 1000,
+        nats_per_token=loss,
+        state={"best_step": 8},
+        identity={},
+        ranks=2,
+        zero=1,
+        files=(entry,),
     )
     (path / RECEIPT).write_text(receipt.sealed().model_dump_json())
     return path

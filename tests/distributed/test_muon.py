@@ -32,9 +32,9 @@ def _ranks_find_the_body() -> Iterator[None]:
         yield
 
 
-def job_of_all(job_in: MakeJob, folder: Path) -> Job:
+def job_of_all(job_in: MakeJob, folder: Path, variants: dict[str, dict[str, Any]] = VARIANTS) -> Job:
     job = job_in(folder, "pretrain", tokens=128 * STEPS, save_every=10, evaluate_every=25, keep_checkpoints=9)
-    job = replace(job.with_entry_point(EVERY_VARIANT), config_slice=job.config_slice | {"variants": VARIANTS})
+    job = replace(job.with_entry_point(EVERY_VARIANT), config_slice=job.config_slice | {"variants": variants})
     job.write()
     return job
 
@@ -62,12 +62,16 @@ def changing(job_in: MakeJob, straight: Callable[[int], Path], tmp_path_factory:
         shutil.copytree(straight(2) / variant, folder / variant)
     for step, ranks in ((10, 4), (30, 1), (40, 2)):
         for variant in VARIANTS:
-            # What is there when it is killed before the next checkpoint; and its metrics were further.
-            for checkpoint in checkpoints_in(folder / variant / "checkpoints"):
-                if checkpoint.name > step_name(step):
-                    shutil.rmtree(checkpoint)
+            as_if_killed_after(step, folder / variant)
         run_local_ranks(job, ranks)
     return folder
+
+
+def as_if_killed_after(step: int, folder: Path) -> None:
+    """Leave the checkpoint of a step as the newest; the metrics are further, as where it is killed before the next."""
+    for checkpoint in checkpoints_in(folder / "checkpoints"):
+        if checkpoint.name > step_name(step):
+            shutil.rmtree(checkpoint)
 
 
 def losses(folder: Path) -> list[float]:
@@ -92,3 +96,18 @@ def test_two_then_four_then_one_then_two_ranks_train_as_if_nothing_had_happened(
     assert changed == pytest.approx(uninterrupted, rel=1e-5)
     # The seventh digit shows that other ranks did add up in another order.
     assert changed[10:40] != uninterrupted[10:40]
+
+
+def test_training_goes_on_at_another_zero_stage_too(
+    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path
+) -> None:
+    moves = [("muon", 0, 2), ("muon", 1, 3), ("muon", 3, 0), ("adamw", 0, 1), ("adamw", 2, 3), ("adamw", 3, 1)]
+    for optimizer, before, after in moves:
+        shutil.copytree(straight(2) / f"{optimizer}-{before}", tmp_path / f"{optimizer}-{before}-{after}")
+        as_if_killed_after(30, tmp_path / f"{optimizer}-{before}-{after}")
+    variants = {f"{name}-{before}-{after}": {"optimizer": name, "zero": after} for name, before, after in moves}
+    run_local_ranks(job_of_all(job_in, tmp_path, variants), 2)
+    for optimizer, before, after in moves:
+        uninterrupted = losses(straight(2) / f"{optimizer}-{before}")
+        changed = losses(tmp_path / f"{optimizer}-{before}-{after}")
+        assert changed == pytest.approx(uninterrupted, rel=1e-5)

@@ -70,23 +70,23 @@ GOLDEN = {
         "corpus": "a3211c5eb44c",
         "tokenizer": "1ae43af88e46",
         "shards": "d417e7e50a17",
-        "pretrain": "333d76678ab9",
-        "scratch": "827eb294729e",
-        "finetune": "4c446a3268c4",
+        "pretrain": "8b901d8fd4dd",
+        "scratch": "e759380c8986",
+        "finetune": "dd021e04a39a",
         "leak.corpus": "f52573f94a72",
         "leak.shards": "dddb0b501360",
-        "leak.pretrain": "4d4a77a66a5f",
-        "leak.finetune": "c5657bfbafbe",
-        "equal finetuning steps.scratch": "a298d10b1cb3",
+        "leak.pretrain": "b69805d6ee33",
+        "leak.finetune": "38dae41afcd7",
+        "equal finetuning steps.scratch": "f63229eb447a",
         "characters.tokenizer": "d8be211af4bc",
         "characters.shards": "420e3a5f5037",
-        "characters.scratch": "60bbbeab01b5",
+        "characters.scratch": "d70ffcec5f02",
         "small vocabulary.tokenizer": "a6b8a7859d4a",
         "small vocabulary.shards": "ef18efe73091",
-        "small vocabulary.scratch": "662f5f2149c1",
-        "equal total compute.scratch": "c944cfff3cfc",
-        "larger model.scratch": "938f3386a145",
-        "report": "8b447db79ca7",
+        "small vocabulary.scratch": "c1e1164fd2d2",
+        "equal total compute.scratch": "19af00c2430b",
+        "larger model.scratch": "4d5ff38fe9c6",
+        "report": "1573d2e0ad14",
     },
     "configs/shakespeare-gpu.yaml": {
         "target": "4be654c9369e",
@@ -126,6 +126,12 @@ def test_fields_that_change_nothing_computed_are_left_out(digests_of: Digests) -
     seldom = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"save_every": 7})})
     assert "save_every" not in identity(seldom.pretrain)
     assert digests_of(seldom) == digests_of(config())
+
+
+def test_the_zero_stage_counts_as_its_default_whatever_it_is(digests_of: Digests) -> None:
+    sharded = config().model_copy(update={"pretrain": config().pretrain.model_copy(update={"zero": 3})})
+    assert identity(sharded.pretrain)["zero"] == 1
+    assert digests_of(sharded) == digests_of(config())
 
 
 def test_the_fingerprint_is_a_digest_of_name_version_slice_inputs_and_texts() -> None:

@@ -31,7 +31,9 @@ def draft_in(folder: Path, step: int, content: str) -> tuple[Path, CheckpointRec
     draft.mkdir(parents=True)
     (draft / "state.pt").write_text(content)
     files = file_entries(draft)
-    receipt = CheckpointReceipt(step=step, tokens=0, nats_per_token=None, state={}, identity={}, ranks=1, files=files)
+    receipt = CheckpointReceipt(
+        step=step, tokens=0, nats_per_token=None, state={}, identity={}, ranks=1, zero=1, files=files
+    )
     return draft, receipt
 
 

@@ -18,6 +18,7 @@ from pipeline.distributed.world import World
 from pipeline.errors import DataError, Diverged, EnvironmentFault, ResumeError
 from pipeline.training.checkpoint_files import RECEIPT, checkpoints_in, read_receipt
 from pipeline.training.checkpoints import Checkpoints
+from pipeline.training.deepspeed_config import EngineSettings
 from pipeline.training.file_writing import FileWriting
 from pipeline.training.state import State
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_rank")
 
 
 class FakeEngine:
-    world = World()
+    world, settings = World(), EngineSettings(micro_batch=1, accumulation=1)
     num_parameters = 100
 
     def __init__(self) -> None:
@@ -178,18 +179,23 @@ class Canary:
 
 
 def test_another_training_is_refused_naming_old_and_new(tmp_path: Path) -> None:
-    save(tmp_path, 4, dtype="fp32", zero=1)
-    with pytest.raises(ResumeError, match=r"different training: dtype fp32 -> bf16, zero 1 -> 3\."):
-        checkpoints_of(tmp_path, dtype="bf16", zero=3).resume(print)
+    save(tmp_path, 4, dtype="fp32", layers=1)
+    with pytest.raises(ResumeError, match=r"different training: dtype fp32 -> bf16, layers 1 -> 3\."):
+        checkpoints_of(tmp_path, dtype="bf16", layers=3).resume(print)
 
 
-def test_another_number_of_ranks_goes_on_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "zero", "said"),
+    [(1, 1, ""), (2, 1, " (1 -> 2 ranks)"), (1, 3, " (ZeRO 1 -> 3)"), (4, 0, " (1 -> 4 ranks, ZeRO 1 -> 0)")],
+)
+def test_another_number_of_ranks_or_stage_goes_on_and_says_so(tmp_path: Path, ranks: int, zero: Any, said: str) -> None:
     save(tmp_path, 4)
     engine = FakeEngine()
-    engine.world = replace(World(), world_size=2)
-    said: list[str] = []
-    checkpoints_of(tmp_path, engine=engine).resume(said.append)
-    assert said == ["resuming at step 4: saved by 1 rank, divided among 2 now"]
+    engine.world = replace(World(), world_size=ranks)
+    engine.settings = replace(engine.settings, zero=zero)
+    lines: list[str] = []
+    checkpoints_of(tmp_path, engine=engine).resume(lines.append)
+    assert lines == [f"resuming at step 4{'; its state is divided anew' if said else ''}{said}"]
 
 
 def test_failed_save_leaves_nothing_and_keeps_the_older_one(tmp_path: Path) -> None:

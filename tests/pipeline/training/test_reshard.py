@@ -21,7 +21,7 @@ def checkpoint(tmp_path: Path) -> Path:
     final.parent.mkdir(parents=True)
     (draft / "model_states.pt").write_bytes(b"weights")
     receipt = CheckpointReceipt(
-        step=4, tokens=64, nats_per_token=1.0, state={}, identity={}, ranks=2, files=tuple(file_entries(draft))
+        step=4, tokens=64, nats_per_token=1.0, state={}, identity={}, ranks=2, zero=1, files=tuple(file_entries(draft))
     )
     publish(draft, final, receipt)
     (tmp_path / "training" / "job.json").write_text("{}")
