@@ -6,9 +6,11 @@ that came later have defaults, so that manifests written before them still read.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(ge=0)]  # a negative one was not counted by us
 
 
 class CountsRecord(BaseModel):
@@ -20,9 +22,9 @@ class CountsRecord(BaseModel):
 class StageCounts(CountsRecord):
     """What every stage may count. A stage that is not trained by ranks leaves the defaults."""
 
-    world_size: int = 1
+    world_size: Count = 1
     rank_seconds: float | None = None  # wall time times ranks, over all attempts of the last start
-    peak_memory_bytes: int | None = None  # of the largest rank
+    peak_memory_bytes: Count | None = None  # of the largest rank
     tokens_per_second: float | None = None
     imported_files: dict[str, str] | None = None  # name -> sha256 of what was imported; None: made here
 
@@ -33,14 +35,14 @@ class TargetCounts(StageCounts):
     name: str
     origin: str  # path, FOLIO_DATA, cache, network, hub or installed text
     sha256: str
-    characters: int
-    bytes: int
-    train_characters: int
-    train_bytes: int
-    selection_characters: int
-    selection_bytes: int
-    validation_characters: int
-    validation_bytes: int
+    characters: Count
+    bytes: Count
+    train_characters: Count
+    train_bytes: Count
+    selection_characters: Count
+    selection_bytes: Count
+    validation_characters: Count
+    validation_bytes: Count
 
 
 class SourceProvenance(CountsRecord):
@@ -49,12 +51,12 @@ class SourceProvenance(CountsRecord):
     name: str
     license: str
     revision: str | None
-    documents: int
-    bytes: int
-    files: int  # that gave a document, or were damaged
-    files_found: int = 0  # that its path matched; what max_bytes left unread is among them
-    documents_in: int = 0  # damage of a file counts as one
-    dropped: dict[str, int] = {}  # by reason; documents_in = documents + these
+    documents: Count
+    bytes: Count
+    files: Count  # that gave a document, or were damaged
+    files_found: Count = 0  # that its path matched; what max_bytes left unread is among them
+    documents_in: Count = 0  # damage of a file counts as one
+    dropped: dict[str, Count] = {}  # by reason; documents_in = documents + these
 
 
 class DamagedFile(CountsRecord):
@@ -66,20 +68,20 @@ class DamagedFile(CountsRecord):
 class Contamination(CountsRecord):
     """What decontamination removed; n-grams are distinct ones of the target's validation text."""
 
-    ngram_words: int | None  # None: decontamination was switched off
-    documents_removed: int
-    bytes_removed: int
-    val_ngrams_total: int
-    val_ngrams_left: int  # in the finished parts, counted again
+    ngram_words: Count | None  # None: decontamination was switched off
+    documents_removed: Count
+    bytes_removed: Count
+    val_ngrams_total: Count
+    val_ngrams_left: Count  # in the finished parts, counted again
 
 
 class HeldOut(CountsRecord):
     """The corpus' validation split: whole documents drawn by hash, or passages at the end of documents."""
 
     by: Literal["documents", "passages", "nothing"]  # nothing: corpus.validation is 0
-    documents: int  # or passages
-    bytes: int
-    gap_bytes: int = 0  # of text between passages and the training text before them, in neither split
+    documents: Count  # or passages
+    bytes: Count
+    gap_bytes: Count = 0  # of text between passages and the training text before them, in neither split
 
 
 class CorpusCounts(StageCounts):
@@ -89,11 +91,11 @@ class CorpusCounts(StageCounts):
     """
 
     sources: tuple[SourceProvenance, ...]
-    documents_in: int
-    documents_kept: int
-    dropped: dict[str, int]
-    bytes_kept: int
-    validation_documents: int
+    documents_in: Count
+    documents_kept: Count
+    dropped: dict[str, Count]
+    bytes_kept: Count
+    validation_documents: Count
     damaged_files: tuple[DamagedFile, ...]
     origin: str  # sources or installed text
     contamination: Contamination
@@ -102,18 +104,18 @@ class CorpusCounts(StageCounts):
 
 class TokenizerCounts(StageCounts):
     kind: Literal["bpe", "char"]
-    vocab_size: int
+    vocab_size: Count
     sha256: str
-    sample_bytes: int | None = None  # None: imported
+    sample_bytes: Count | None = None  # None: imported
     bytes_per_token: dict[str, float] = {}  # by source
 
 
 class TextTotals(CountsRecord):
     """Documents, tokens (end-of-text ids included) and UTF-8 bytes of some shards."""
 
-    documents: int
-    tokens: int
-    bytes: int
+    documents: Count
+    tokens: Count
+    bytes: Count
 
 
 class ShardsCounts(StageCounts):
@@ -123,36 +125,36 @@ class ShardsCounts(StageCounts):
     corpus_train: TextTotals
     corpus_validation: TextTotals
     sources: dict[str, TextTotals]
-    val_ngrams_left_in_shards: int | None  # None: no corpus
+    val_ngrams_left_in_shards: Count | None  # None: no corpus
 
 
 class PretrainedBranch(CountsRecord):
     """A branch of pretraining, brought to its own end."""
 
     branch: str
-    steps: int
-    tokens: int
+    steps: Count
+    tokens: Count
     val_nats_per_token: float | None
 
 
 class PretrainCounts(StageCounts):
     """A pretraining; losses in nats per token. `tokens` and `steps` are those of the whole, branches not counted."""
 
-    tokens: int
-    steps: int
-    batch_tokens: int  # of the batches trained on, which a small corpus makes smaller than the config asks for
+    tokens: Count
+    steps: Count
+    batch_tokens: Count  # of the batches trained on, which a small corpus makes smaller than the config asks for
     train_nats_per_token: float | None  # mean of the last steps
     val_nats_per_token: float | None  # of the corpus' validation split, at the end; None if it has none
-    held_out_tokens: int | None = None  # of that split, scored at each evaluation
-    skipped_steps: int
-    parameters: int
+    held_out_tokens: Count | None = None  # of that split, scored at each evaluation
+    skipped_steps: Count
+    parameters: Count
     branches: tuple[PretrainedBranch, ...] = ()
 
 
 class ImportedCounts(StageCounts):
     """Weights that were imported in the place of pretraining."""
 
-    parameters: int
+    parameters: Count
     largest_logit_difference: float
 
 
@@ -160,10 +162,10 @@ class TrialSummary(CountsRecord):
     """One trial of an arm in brief; losses are None where no evaluation gave a finite one."""
 
     learning_rate: float
-    seed: int
+    seed: Count
     best_selection_nats_per_token: float | None
-    best_step: int | None
-    steps: int
+    best_step: Count | None
+    steps: Count
     diverged: bool
 
 
@@ -174,9 +176,9 @@ class ArmTotals(CountsRecord):
     grid: tuple[TrialSummary, ...]
     seeds: tuple[int, ...]
     trials: tuple[TrialSummary, ...]
-    tokens: int
+    tokens: Count
     tokens_per_second: float | None = None  # median over the trials
-    parameters: int
+    parameters: Count
 
 
 class FinetunedBranch(ArmTotals):

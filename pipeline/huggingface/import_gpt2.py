@@ -22,7 +22,7 @@ from pipeline.huggingface.parity import ComparedText, Parity, compare, load_with
 from pipeline.runtime.files import sha256_of, write_text
 from pipeline.runtime.progress import Progress
 from pipeline.saved_models.model_files import WEIGHTS
-from pipeline.saved_models.weights import save_shape, save_weights
+from pipeline.saved_models.weights import refuse_lost_numbers, save_shape, save_weights
 from pipeline.tokens.tokenizer import TOKENIZER_FILE, load_tokenizer
 
 # In the source's folder; its weights have the same file name as ours, WEIGHTS.
@@ -113,9 +113,12 @@ def _weight_files(source: Path) -> list[Path]:
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} is not a readable weights file: {error}.", remedy=COMPLETE) from None
+    for name, tensor in tensors.items():
+        refuse_lost_numbers(path, name, tensor)
+    return tensors
 
 
 def _read_json(path: Path) -> Any:

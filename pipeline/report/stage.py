@@ -40,6 +40,7 @@ from pipeline.runtime.files import write_text
 from pipeline.runtime.memory import keep_freed_memory
 from pipeline.runtime.precision import default_device
 from pipeline.runtime.threads import fixed_threads
+from pipeline.tokens.shard import refuse_impossible_rows
 
 PAGE = "report.html"
 
@@ -88,11 +89,14 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
 
 
 def _refuse_damaged(work: Work) -> None:
-    """Raise DataError if a file of an input does not match its hash."""
+    """Raise DataError if a file of an input does not match its hash, or a shard to be scored cannot be right."""
     # All of them first: hashing is cheap beside scoring, and a report on damaged weights would look like any other.
     for artifact in work.reads.values():
         if artifact.stage != "corpus":  # read for its counts alone, and the largest by far
             artifact.checked()
+        if artifact.stage == "shards":
+            for path in sorted((artifact.folder / "target").glob("*.arrow")):
+                refuse_impossible_rows(path)
 
 
 def _write(folder: Path, report: Report, run: FinishedRun) -> None:

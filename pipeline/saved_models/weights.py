@@ -54,7 +54,7 @@ def load_model(path: Path, shape: Path | GPTShape, device: str | torch.device = 
 def load_weights(path: Path, model: GPT) -> None:
     """Copy the weights of `path` into the model, converted to its dtype.
 
-    Raises DataError if any is missing, surplus or of another size.
+    Raises DataError if any is missing, surplus, of another size or not finite.
     """
     parameters = dict(model.named_parameters())  # tied weights appear once, in the file as here
     stored = _read(path)
@@ -65,7 +65,19 @@ def load_weights(path: Path, model: GPT) -> None:
             raise DataError(
                 f"{path} holds {there} for {name}, the model has {here}.", remedy="Use the model it was trained with."
             )
+        refuse_lost_numbers(path, name, stored[name])
         parameters[name].copy_(stored[name])
+
+
+def refuse_lost_numbers(path: Path, name: str, weight: Tensor) -> None:
+    """Raise DataError if a weight of a file has NaN or infinite elements, with the place of the first."""
+    lost = ~weight.isfinite()
+    if lost.any():
+        place = ", ".join(map(str, lost.nonzero()[0].tolist()))
+        raise DataError(
+            f"{path}: {int(lost.sum()):,} elements of {name} are NaN or infinite, the first at [{place}].",
+            remedy="Run its stage again, or restore the file.",
+        )
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,16 +76,19 @@ def token_dtype(vocab_size: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 
 
-def write_shard(path: Path, rows: Sequence[Rows], info: ShardInfo) -> None:
+def write_shard(path: Path, rows: Sequence[Rows], info: ShardInfo) -> ShardInfo:
     """Write a shard so that `path` is either absent or complete; equal arguments give equal bytes.
 
-    Its rows are those of `rows`, in order. `info` must count what they hold: it is written as it is.
+    Its rows are those of `rows`, in order. Returns `info` as it was written: with documents and tokens counted.
     """
+    num_tokens = sum(len(piece.tokens) for piece in rows)
+    info = replace(info, documents=sum(len(piece.documents) for piece in rows), tokens=num_tokens)
     schema = _schema(info)
     with replacing(path) as draft, draft.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
         for piece in rows:
             for record_batch in _record_batches(piece, info.source, schema):
                 writer.write_batch(record_batch)
+    return info
 
 
 def read_info(path: Path) -> ShardInfo:
@@ -105,6 +108,41 @@ def read_rows(path: Path, index: int) -> Rows:
     with _opened(path) as reader:
         batch = _record_batch(path, reader, index)
     return Rows(_tokens(batch), batch.column("tokens").offsets.to_numpy(), batch.column("document").to_pylist())
+
+
+def refuse_impossible_rows(path: Path) -> None:
+    """Read a shard through; raise DataError naming file and place if its rows cannot be what its stage wrote.
+
+    A hash tells that a file is the one that was written, and this that it made sense: token ids are in the vocabulary,
+    rows begin and end inside of the file, and there are as many as the shard says.
+    """
+    with _opened(path) as reader:
+        info = _info(path, reader.schema)
+        num_documents = num_tokens = 0
+        for index in range(reader.num_record_batches):
+            batch = _record_batch(path, reader, index)
+            try:
+                batch.validate(full=True)
+            except pa.ArrowException as error:
+                raise DataError(
+                    f"Token shard {path} is damaged, record batch {index}: {error}.", remedy=REMEDY
+                ) from None
+            tokens = _tokens(batch)
+            num_documents, num_tokens = num_documents + batch.num_rows, num_tokens + len(tokens)
+            if len(tokens) and tokens.max() >= info.vocab_size:
+                at = int(np.argmax(tokens >= info.vocab_size))
+                [span] = _spans(batch, at, at + 1)
+                raise DataError(
+                    f"Token shard {path}: token {span.first} of document {span.document} is {tokens[at]:,}, "
+                    f"the vocabulary has {info.vocab_size:,} ids.",
+                    remedy=REMEDY,
+                )
+        if (num_documents, num_tokens) != (info.documents, info.tokens):
+            raise DataError(
+                f"Token shard {path} holds {num_documents:,} documents and {num_tokens:,} tokens, and says "
+                f"{info.documents:,} and {info.tokens:,}.",
+                remedy=REMEDY,
+            )
 
 
 def _schema(info: ShardInfo) -> pa.Schema:

@@ -175,12 +175,9 @@ def _write(path: Path, group: Sequence[EncodedFile], tokenizer: Tokenizer) -> Sh
         vocab_size=tokenizer.vocab_size,
         end_of_text=tokenizer.end_of_text,
         parts=tuple(file.name for file in group),
-        documents=sum(len(file.rows.documents) for file in group),
-        tokens=sum(len(file.rows.tokens) for file in group),
         text_bytes=sum(file.text_bytes for file in group),
     )
-    write_shard(path, [file.rows for file in group], info)
-    return info
+    return write_shard(path, [file.rows for file in group], info)
 
 
 def encode_part(tokenizer_folder: Path, part: Path) -> EncodedFile:

@@ -11,6 +11,7 @@ from pipeline.distributed.launch import launch_job, num_ranks
 from pipeline.graph.fitted_batch import TrainingText, fitted_section
 from pipeline.graph.stage_counts import ArmCounts, PretrainCounts, ShardsCounts
 from pipeline.graph.work import Work
+from pipeline.tokens.shard import refuse_impossible_rows
 
 if TYPE_CHECKING:
     from pipeline.distributed.world import World
@@ -25,6 +26,9 @@ def train_stage(work: Work) -> PretrainCounts | ArmCounts:
     started = time.monotonic()
     for artifact in work.inputs.values():
         artifact.checked()
+    # Once, and not by every rank: it reads all tokens, right after hashing has brought them into memory.
+    for path in sorted(work.inputs["shards"].folder.rglob("*.arrow")):
+        refuse_impossible_rows(path)
     # Plain JSON, because rank 0 is another process, perhaps on another host, and leaves its counts in a file.
     outcome = launch_job(fitted_job(work), work.ranks)
     seconds = time.monotonic() - started

@@ -10,7 +10,16 @@ from typing import Any
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.runtime.progress import Progress
+from pipeline.tokens.batches import Batches
+from pipeline.training.deepspeed_config import EngineSettings
+from pipeline.training.engine import Engine
+from pipeline.training.file_writing import bytes_of
+from pipeline.training.inputs import TrainingInputs
+from pipeline.training.loop import take_step
+from pipeline.training.optimizers import optimizer_of
+from pipeline.training.saved_state import contents_of
 from pipeline.training.stage import train_on_rank
+from pipeline.training.training_plan import BatchGeometry
 
 
 def every_variant(job: Job, world: World, progress: Progress) -> dict[str, Any]:
@@ -27,7 +36,7 @@ def every_variant(job: Job, world: World, progress: Progress) -> dict[str, Any]:
 
 
 def state_bytes(job: Job, world: World, progress: Progress) -> dict[str, Any]:
-    """Bytes of model state on rank 0 after a step, by ZeRO stage: what the optimizer updates and keeps, and all of it."""
+    """Bytes of model state on rank 0 after a step, by ZeRO stage: what the optimizer works on, and with the weights."""
     inputs = TrainingInputs.of(job)
     by_stage = {}
     for zero in (0, 1, 2, 3):
@@ -39,7 +48,13 @@ def state_bytes(job: Job, world: World, progress: Progress) -> dict[str, Any]:
         batches = Batches(inputs.corpus(), batch_samples=geometry.batch_samples, seed=0)
         batch = batches.of_step(0, rank=world.rank, world_size=world.world_size, micro_batch=geometry.micro_batch)
         take_step(engine, batch, 1e-3, step=0)
-        held = engine.held_bytes()
-        by_stage[str(zero)] = {"optimizer": held.optimizer, "all": held.optimizer + held.weights}
+        contents = contents_of(engine._partitions, engine._optimizer)
+        optimizer = bytes_of([part["states"] for part in contents])
+        # Under stage 3 a share of each weight lies in `ds_tensor`, and small weights are there as a whole beside it.
+        weights = bytes_of(
+            [[parameter.data, getattr(parameter, "ds_tensor", None)] for parameter in model.parameters()]
+        )
+        # At stage 0 in fp32 the optimizer works on the weights themselves.
+        by_stage[str(zero)] = {"optimizer": optimizer, "all": optimizer + (weights if zero else 0)}
         engine.close()
     return by_stage if world.leads else {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.training_sections import ModelSection
 from pipeline.distributed.job import Job
 from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.training.checkpoint_files import checkpoints_in, step_name
@@ -111,3 +112,19 @@ def test_training_goes_on_at_another_zero_stage_too(
         uninterrupted = losses(straight(2) / f"{optimizer}-{before}")
         changed = losses(tmp_path / f"{optimizer}-{before}-{after}")
         assert changed == pytest.approx(uninterrupted, rel=1e-5)
+
+
+def test_state_of_a_rank_is_its_share(job_in: MakeJob, tmp_path: Path) -> None:
+    job = job_in(tmp_path, "pretrain", optimizer="muon")
+    shape = ModelSection(layers=2, width=256, heads=4, context=16).model_dump(mode="json")
+    job = replace(job, config_slice=job.config_slice | {"model": shape}).with_entry_point(
+        "tests.distributed.bodies:state_bytes"
+    )
+    job.write()
+    held = run_local_ranks(job, 2)
+    # Master weights and momentum, on two ranks.
+    assert held["1"]["optimizer"] <= 0.6 * held["0"]["optimizer"]
+    assert held["2"]["optimizer"] <= 0.6 * held["0"]["optimizer"]
+    # All of them and the weights: half, but for the weights below DeepSpeed's threshold, which each rank keeps whole.
+    whole = 2 * held["1"]["optimizer"] + held["1"]["all"] - held["1"]["optimizer"]
+    assert held["3"]["all"] <= 0.55 * whole, held

@@ -33,6 +33,11 @@ def test_a_missing_count_is_refused_by_name() -> None:
         artifact({"kind": "bpe", "vocab_size": 300}).counts_as(TokenizerCounts)
 
 
+def test_a_negative_count_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match=r"counts\.vocab_size: Input should be greater than or equal to 0\)\. Delete"):
+        artifact({"kind": "bpe", "vocab_size": -300, "sha256": "ab"}).counts_as(TokenizerCounts)
+
+
 def test_counts_survive_the_manifest() -> None:
     counts = ArmCounts.model_validate(
         {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from gpt.model import GPT, GPTShape
 from pipeline.errors import DataError
 from pipeline.saved_models.model_files import SHAPE as SHAPE_FILE
 from pipeline.saved_models.model_files import WEIGHTS
-from pipeline.saved_models.weights import load_model, save_shape, save_weights
+from pipeline.saved_models.weights import load_model, load_weights, save_shape, save_weights
 
 SHAPE = GPTShape(vocab_size=11, layers=1, width=8, heads=2, context=4, position="rope", tie_embeddings=True)
 
@@ -67,3 +68,13 @@ def test_damaged_shape_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / SHAPE_FILE).write_text('{"layers": 2}')
     with pytest.raises(DataError, match=r"model.json is not a model shape"):
         load_model(path, tmp_path / SHAPE_FILE)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_lost_numbers_are_named_with_file_weight_and_place(tmp_path: Path, value: float) -> None:
+    model = GPT(SHAPE).initialize(1)
+    with torch.no_grad():
+        model.blocks[0].feed_forward.up.weight[2, 3:5] = value  # type: ignore[union-attr]
+    path = saved(tmp_path, model)
+    with pytest.raises(DataError, match=r": 2 elements of blocks\.0\.feed_forward\.up\.weight are NaN .* at \[2, 3\]"):
+        load_weights(path, GPT(SHAPE))

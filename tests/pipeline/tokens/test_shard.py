@@ -10,7 +10,16 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.tokens import shard
-from pipeline.tokens.shard import DocumentSpan, Rows, ShardInfo, TokenStream, read_info, token_dtype, write_shard
+from pipeline.tokens.shard import (
+    DocumentSpan,
+    Rows,
+    ShardInfo,
+    TokenStream,
+    read_info,
+    refuse_impossible_rows,
+    token_dtype,
+    write_shard,
+)
 
 EOT = 0
 
@@ -87,7 +96,7 @@ def test_shard_opens_in_pyarrow_and_datasets(paths: list[Path], tmp_path: Path) 
 
 
 def test_metadata_of_the_contract_is_in_the_schema(paths: list[Path]) -> None:
-    assert read_info(paths[0]) == info_of(paths[0])
+    assert read_info(paths[0]) == replace(info_of(paths[0]), documents=2, tokens=6)
 
 
 def test_equal_rows_give_equal_bytes(tmp_path: Path) -> None:
@@ -166,3 +175,25 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
         writer.write_table(table)
     with pytest.raises(DataError, match="not a token shard"):
         TokenStream.open([path])
+
+
+def test_a_token_beyond_the_vocabulary_is_named_with_file_document_and_place(tmp_path: Path) -> None:
+    path, info = tmp_path / "corpus" / "train-00000.arrow", ShardInfo("corpus/train-00000", "prose", "t", 10, 0)
+    path.parent.mkdir()
+    write_shard(path, [rows_of([0, 9], [0, 3, 9])], info)
+    refuse_impossible_rows(path)
+    write_shard(path, [rows_of([0, 9], [0, 3, 10])], info)
+    with pytest.raises(DataError, match=r"train-00000\.arrow: token 2 of document d1 is 10, the vocabulary has 10 ids"):
+        refuse_impossible_rows(path)
+
+
+def test_a_shard_that_counts_otherwise_than_it_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, info = tmp_path / "corpus" / "train-00000.arrow", ShardInfo("corpus/train-00000", "prose", "t", 10, 0)
+    path.parent.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shard, "replace", lambda info, **counted: replace(info, documents=1, tokens=-2))
+        write_shard(path, [rows_of([0, 9])], info)
+    with pytest.raises(DataError, match="holds 1 documents and 2 tokens, and says 1 and -2"):
+        refuse_impossible_rows(path)
