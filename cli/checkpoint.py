@@ -95,6 +95,30 @@ def convert(
     typer.echo(f"{newest}  {change}")
 
 
+@app.command()
+def prune(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A store, or the folder of a training stage.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False,
+) -> None:
+    """Show what nobody needs any more; remove it with --yes.
+
+    That is what killed saves and old conversions left, and finished trainings that the newest report of their run does
+    not read. What a running stage writes, and what is not finished, stays.
+
+    Example: folio checkpoint prune artifacts
+    """
+    from pipeline.runtime.formatting import readable_bytes
+    from pipeline.training.prunable import prunable
+
+    found = prunable(path)
+    for one in found:
+        typer.echo(f"{one.folder}  {readable_bytes(one.bytes)}  {one.reason}")
+        if yes:
+            one.remove()
+    total = readable_bytes(sum(one.bytes for one in found))
+    typer.echo(f"{total} removed." if yes else f"{total} can go: --yes removes it." if found else "Nothing can go.")
+
+
 def _checkpoints_below(path: Path) -> list[Path]:
     """The checkpoint itself, or those of a training artifact or of its checkpoints folder, in the order of steps.
 

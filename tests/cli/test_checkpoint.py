@@ -89,3 +89,17 @@ def test_a_checkpoint_that_is_for_so_many_ranks_already_is_left_alone(invoke: In
 def test_folder_without_checkpoints_is_refused(invoke: Invoke, tmp_path: Path, command: str) -> None:
     result = invoke("checkpoint", command, tmp_path)
     assert str(result.exception) == f"{tmp_path} holds no checkpoints. Give the folder of a training stage."
+
+
+def test_prune_shows_first_and_removes_when_told(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text("{}")
+    kept = checkpoint(tmp_path / "checkpoints", 8)
+    half = tmp_path / "checkpoints" / "step-00000012.tmp"
+    half.mkdir()
+    (half / "rank-0.pt").write_bytes(b"weights")
+    shown = f"{half}  7 B  left by a save that was killed\n"
+    assert invoke("checkpoint", "prune", tmp_path).stdout == shown + "7 B can go: --yes removes it.\n"
+    assert half.exists()
+    assert invoke("checkpoint", "prune", tmp_path, "--yes").stdout == shown + "7 B removed.\n"
+    assert not half.exists() and kept.exists()
+    assert invoke("checkpoint", "prune", tmp_path).stdout == "Nothing can go.\n"

@@ -54,7 +54,7 @@ def test_the_commands_are_those_of_the_contract():
         "lr-range",
         "lecture",
     }
-    expected |= {"data show", "checkpoint list", "checkpoint verify", "checkpoint convert"}
+    expected |= {"data show", "checkpoint list", "checkpoint verify", "checkpoint convert", "checkpoint prune"}
     expected |= {"target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune", "report"}
     assert {name.removeprefix("folio ") for name in COMMANDS} == expected
 
