@@ -25,6 +25,7 @@ OWNED = {
     "torch_autocast": "`dtype`",
     "data_types": "`dtype`",
     "zero_optimization.stage": "`zero`",
+    "zero_optimization.compute_grad_norm": "",
     "zero_allow_untested_optimizer": "",
     "zero_force_ds_cpu_optimizer": "",
     "checkpoint": "`save_every` and `keep_checkpoints`",
@@ -69,7 +70,9 @@ def deepspeed_config(settings: EngineSettings) -> dict[str, Any]:
         "gradient_accumulation_steps": settings.accumulation,
         # Where DeepSpeed does not look at the gradients, Folio computes their norm anyway and clips, too.
         "gradient_clipping": settings.clip if checks_gradients(settings) else 0.0,
-        "zero_optimization": {"stage": settings.zero},
+        # The norm is how all ranks learn of a number that is not finite. Its defaults have moved between releases, as
+        # those of clipping and of the timeout have, which is the process group's (`distributed/rendezvous.py`).
+        "zero_optimization": {"stage": settings.zero, "compute_grad_norm": True},
         # A torch optimizer object: naming one here would make DeepSpeed compile its own for minutes.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -79,7 +82,7 @@ def deepspeed_config(settings: EngineSettings) -> dict[str, Any]:
         "wall_clock_breakdown": False,
     }
     if settings.dtype == "bf16":
-        config["bf16"] = {"enabled": True}
+        config["bf16"] = {"enabled": True, "check_grad_overflow": True}
         # Sums of bf16 gradients lose small terms, so ZeRO adds them up in fp32; stage 0 refuses that mix (0.19.8).
         config["data_types"] = {"buffer_dtype": "bf16"} | ({"grad_accum_dtype": "fp32"} if settings.zero else {})
     return _merged(config, settings.deepspeed)

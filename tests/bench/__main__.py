@@ -20,6 +20,7 @@ from pipeline.experiments.measurements import FIELDS, HIGHER_IS_BETTER, record
 RESULTS = Path("docs/results")
 PROGRAMS = (
     "tests.bench.bench_training",
+    "tests.bench.bench_saving",
     "tests.bench.bench_precision",
     "tests.bench.bench_attention",
     "tests.bench.bench_encoding",

@@ -183,7 +183,7 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     from pipeline.distributed import rendezvous
     from pipeline.distributed.signals import stop
     from pipeline.distributed.world import World
-    from pipeline.training.loop import train
+    from pipeline.training.loop import Training
     from pipeline.training.state import State
     from pipeline.training.training_plan import BatchGeometry, TrainingPlan
 
@@ -202,19 +202,29 @@ def folio_loop(zero: int) -> Callable[[int], None]:
     def take_steps(steps: int) -> None:
         nonlocal state
         plan = TrainingPlan.of(section, steps=state.step + steps, peak=1e-3, seed=0, geometry=geometry)
-        state = train(
+        training = Training(
             engine,
             batches,
             plan,
-            state,
-            evaluate=lambda: 1.0,
+            evaluate=None,
             keep_best=lambda state: None,
-            save=lambda state: None,
+            checkpoints=Unsaved(),
             watch=watch,
             stop=stop,
         )
+        state = training.train(state)
 
     return take_steps
+
+
+class Unsaved:
+    """Stands in for checkpoints where none are wanted."""
+
+    def save(self, state: State) -> None: ...
+    def written(self) -> bool:
+        return False
+
+    def commit(self) -> None: ...
 
 
 def batches_of(folder: Path, geometry: BatchGeometry) -> Batches:
@@ -248,7 +258,7 @@ def watch_of(folder: Path, state: State, batches: Batches, world: World) -> Watc
     if not world.leads:
         return Unwatched()
     with Progress("bench").task("bench", None, "steps") as task:
-        return Metrics(folder, task, state, samples_of=batches.samples_of_step)
+        return Metrics(folder, task, state, documents_of=batches.documents_of_step)
 
 
 def corpus() -> np.ndarray:
