@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test test-tools eval-harness check bench init-results schema lecture clean
+.PHONY: help install demo test test-tools eval-harness check bench faults init-results schema lecture clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,10 @@ check: install
 ## make bench        speed as ratios against references, into docs/results/bench.json and bench.md
 bench: install
 	$(BIN)/python -m tests.bench
+
+## make faults       kills, stops, damages and misleads real runs; about half an hour, into docs/results/faults.md
+faults: install
+	$(BIN)/python -m tests.faults.experiments
 
 ## make schema       the JSON Schema of report.json, into docs/report.schema.json
 schema: install
