@@ -5,6 +5,7 @@ Apart from the other modules that know DeepSpeed (see `engine.py`), because the 
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from pipeline.distributed import fault_injection
+from pipeline.errors import DataError
 from pipeline.training.file_writing import FileWriting, bytes_of, copied_to_host
 from pipeline.training.saved_state import Contents
 
 CONTENTS = "folio"  # their key in the file that holds the optimizer's state
 # What DeepSpeed 0.19.8 puts into its files beside tensors and plain values. None of them runs code when it is made.
 TRUSTED = (LossScaler, ZeroStageEnum, fragment_address)
+MOST_SHOWN = 160  # characters of what torch says
 COPY_SHARE = 0.5  # of the memory that is free on this host: more is not taken for copies
 
 
@@ -66,9 +69,16 @@ def contents_in(path: Path) -> Contents:
     """What a rank's file says it holds; nothing if it holds no state. Mapped: only what is used comes from the disk.
 
     Tensors, plain values and the trusted classes are accepted, and nothing else: a pickle may name any function and
-    have it called.
+    have it called. Raises DataError for any other file.
     """
-    with torch.serialization.safe_globals(list(TRUSTED)):
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    contents: Contents = state.get(CONTENTS, [])
+    try:
+        with torch.serialization.safe_globals(list(TRUSTED)):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        contents: Contents = state.get(CONTENTS, [])
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, AttributeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{path} is not what a rank wrote ({first[:MOST_SHOWN]}).",
+            remedy="Use another checkpoint of this training.",
+        ) from None
     return contents

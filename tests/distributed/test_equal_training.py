@@ -31,9 +31,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
     **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
     **{f"muon-{zero}-fp32": {"optimizer": "muon", "zero": zero} for zero in (0, 1, 2, 3)},
-    **{f"muon-{zero}-mixed": {"optimizer": "muon", "zero": zero, "dtype": "mixed"} for zero in (0, 1)},
+    "muon-1-mixed": {"optimizer": "muon", "zero": 1, "dtype": "mixed"},
     **{f"muon-{zero}-bf16": {"optimizer": "muon", "zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
 }
+# What a number that goes wrong does is up to the ZeRO stage and the dtype, not to the optimizer.
+OF_ADAMW = [name for name in VARIANTS if name.startswith("zero")]
+# In fp32 at every stage: test_muon.py, over more steps.
+DIVIDED_ANEW = ["zero-1-fp32", *(name for name in VARIANTS if name.endswith("bf16"))]
 STEPS = 8
 MakeJob = Callable[..., Job]
 
@@ -173,11 +177,11 @@ def test_training_survives_ranks_that_end_while_they_save(
 def test_training_goes_on_with_another_number_of_ranks(
     job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, before: int, after: int
 ) -> None:
-    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9))
-    for variant in VARIANTS:
+    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9), DIVIDED_ANEW)
+    for variant in DIVIDED_ANEW:
         restart_from(straight(before) / variant, tmp_path / variant)
     run_local_ranks(job, after)
-    for variant in VARIANTS:
+    for variant in DIVIDED_ANEW:
         uninterrupted, gone_on = losses(straight(before) / variant), losses(tmp_path / variant)
         assert gone_on[:4] == uninterrupted[:4], "steps that were not repeated"
         assert numbers(gone_on) == pytest.approx(numbers(uninterrupted), rel=1e-5 if "fp32" in variant else 2e-3)
@@ -205,10 +209,10 @@ def test_converted_checkpoint_is_divided_among_other_ranks_and_back_any_number_o
 def test_bad_loss_of_one_rank_is_seen_by_all_and_the_step_left_out(
     job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9))
+    job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9), OF_ADAMW)
     monkeypatch.setenv("FOLIO_FAULT", f"backward:1:5:{action}")
     run_local_ranks(job, 2)
-    for variant in VARIANTS:
+    for variant in OF_ADAMW:
         lines = [line for line in read_metrics(tmp_path / variant) if "seconds" in line]
         assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
         assert [line["step"] for line in lines if line.get("skipped")] == [6]

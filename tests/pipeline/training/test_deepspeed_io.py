@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from pipeline.errors import DataError
 from pipeline.training.deepspeed_io import TRUSTED, RankFiles, contents_in
 
 CONTENTS: Any = [{"fragments": [("weight", 0, 3, 0)], "states": {"master": torch.arange(3.0)}, "scalars": {}}]
@@ -70,9 +71,16 @@ class Canary:
 
 def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"canary": Canary(tmp_path / "canary")}, tmp_path / "model.pt")
-    with pytest.raises(pickle.UnpicklingError, match="mknod"):
+    with pytest.raises(DataError, match=r"model\.pt is not what a rank wrote .* Use another checkpoint"):
         contents_in(tmp_path / "model.pt")
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"weights", pickle.dumps([1, 2])])
+def test_a_file_of_another_kind_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"model\.pt is not what a rank wrote"):
+        contents_in(tmp_path / "model.pt")
 
 
 def test_failed_write_is_raised_when_the_checkpoint_is_to_be_committed(tmp_path: Path) -> None:
