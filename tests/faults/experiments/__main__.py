@@ -10,6 +10,7 @@ on: what stands there for this commit is not repeated.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("artifacts/faults"), help="Folder for runs; it is emptied.")
     parser.add_argument("--results", type=Path, default=RESULTS, help="Folder of faults.json and faults.md.")
     options = parser.parse_args()
+    # Inherited: started with `nohup`, the runs would ignore the hangup that one experiment sends them.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     rows, commit = read_rows(options.results), git_commit()
     known = {row["number"] for row in rows if row["commit"] == commit and not options.again}
     wanted = [one for one in EXPERIMENTS if one.number in options.only and one.number not in known]

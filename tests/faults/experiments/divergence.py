@@ -43,9 +43,10 @@ def skipped(shop: Workshop, action: str, rank: int) -> tuple[Outcome, str]:
     problems += [] if all(line["documents"] for line in lines if line.get("skipped")) else ["no documents named"]
     problems += [] if earlier(losses(folder)) == earlier(shop.baseline().losses) else ["earlier losses are others"]
     problems += not_finite(folder)
+    problems += ["the operator reads a traceback"] if ended.has_traceback else []
     said = next((line.strip() for line in ended.stderr.splitlines() if "left alone" in line), "")
-    wrong = ended.code == 0 and bool(problems)
-    outcome = RECOVERED if not problems else WRONG if wrong else OTHER
+    silent = ended.code == 0 and bool(problems) and not ended.has_traceback
+    outcome = RECOVERED if not problems else WRONG if silent else OTHER
     what = (
         f"rank {rank}'s loss {'is nan' if action == 'nan' else 'times 1000'} at step {STEP + 1}: all ranks leave it out"
     )

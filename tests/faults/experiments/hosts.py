@@ -39,7 +39,7 @@ def cut_cable(shop: Workshop) -> list[Outcome]:
 
 def slow_network(shop: Workshop) -> list[Outcome]:
     what = "100 ms delay and 5 % loss between two hosts"
-    return [unmeasured(8, what, "R", "no test delays or drops packets")]
+    return [unmeasured(8, what, "R", "it takes the kernel's netem, and no test does it")]
 
 
 def wrong_meeting_points(shop: Workshop) -> list[Outcome]:

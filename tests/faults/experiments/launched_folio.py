@@ -42,8 +42,8 @@ class Ended:
         return lines[-1].strip()
 
     @property
-    def is_one_line(self) -> bool:
-        return len(self.refusals) == 1 and "Traceback" not in self.stderr
+    def has_traceback(self) -> bool:
+        return "Traceback (most recent call last)" in self.stderr
 
     @property
     def resumed(self) -> int:

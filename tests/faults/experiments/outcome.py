@@ -61,6 +61,7 @@ class Recovery:
         found = [] if self.deviation <= tolerance else [f"losses deviate by {self.deviation:.1e}"]
         found += [] if self.same_weights or tolerance else ["the final weights are others"]
         found += [f"left behind: {', '.join(self.leftovers)}"] if self.leftovers else []
+        found += ["the operator reads a traceback"] if self.ended.has_traceback else []
         return found + ([f"{self.ended.orphans} orphans"] if self.ended.orphans else [])
 
     def is_wrong(self, tolerance: float = 0.0) -> bool:
@@ -83,7 +84,8 @@ def refusal_problems(ended: Ended, codes: Sequence[int], words: Iterable[str] = 
     """Why this is no refusal as the operator is promised one."""
     found = [] if ended.struck else ["it ended before the disturbance"]
     found += [] if ended.code in codes else [f"exit code {ended.code}, not {' or '.join(map(str, codes))}"]
-    found += [] if ended.is_one_line else [f"{len(ended.refusals)} lines, or a traceback"]
+    found += [] if len(ended.refusals) == 1 else [f"{len(ended.refusals)} lines"]
+    found += ["the operator reads a traceback"] if ended.has_traceback else []
     found += [f"the line lacks {word!r}" for word in words if word not in ended.said]
     return found + ([f"{ended.orphans} orphans"] if ended.orphans else [])
 

@@ -14,7 +14,7 @@ from tests.faults.experiments.process_death import KILLS
 
 RESULTS = Path("docs/results")
 COMMAND = "make faults"
-COLUMNS = ("", "what", "outcome", "code", "what the operator read", "seconds", "steps lost", "off by", "met")
+COLUMNS = ("#", "what", "outcome", "code", "what the operator read", "seconds", "steps lost", "off by", "met")
 LONGEST_QUOTE = 160
 Row = dict[str, Any]
 
@@ -131,7 +131,7 @@ def _line(row: Row) -> str:
     cells = [
         row["number"],
         row["what"],
-        row["outcome"],
+        row["outcome"] if row["met"] is not False else f"{row['outcome']}, not {row['expected']}",
         "" if row["code"] is None else row["code"],
         " ".join(filter(None, [quoted, row["detail"]])),
         "" if row["seconds"] is None else f"{row['seconds']:.1f}",

@@ -19,4 +19,6 @@ def carried_out(experiment: Experiment, shop: Workshop) -> Sequence[Outcome]:
         traceback.print_exc()
         why = f"the experiment broke off: {type(error).__name__}: {error}"
         outcomes = [Outcome(experiment.number, experiment.about, "", OTHER, False, detail=why)]
+    if all(one.met is not False for one in outcomes):  # else there is something to look at
+        shop.tidy()
     return [one.without(shop.root, Path.cwd()) for one in outcomes]

@@ -36,9 +36,8 @@ def two_runs(shop: Workshop) -> list[Outcome]:
     baseline, folder = shop.baseline(LONG), shop.folder("two-runs")
     first = LaunchedFolio(folder, shop.pretrain(LONG))
     first.reach(2)
-    second = LaunchedFolio(folder, shop.pretrain(LONG))
-    second.strike(lambda _: None)
-    row = refused(16, "a second run on the same artifact", second.end(), 5, [f"process {first.process.pid} on "])
+    second = done(folder, shop.pretrain(LONG))
+    row = refused(16, "a second run on the same artifact", second, 5, [f"process {first.process.pid} on "])
     ended = first.end()
     weights = ended.code == 0 and sha256_of(artifact(folder, "pretrain") / "model.safetensors") == baseline.sha256
     different = deviation(losses(folder), baseline.losses)
@@ -72,7 +71,22 @@ def killed_between_stages(shop: Workshop) -> list[Outcome]:
         folio.strike(to_launcher(signal.SIGKILL))
         kills.append(folio.end())
         redone += [name for name, changed in before.items() if finished(folder).get(name) != changed]
-    return [judged(shop, folder, kills, redone)]
+    return [judged(shop, folder, kills, redone), draft_of_manifest(shop)]
+
+
+def draft_of_manifest(shop: Workshop) -> Outcome:
+    """What a kill or a full disk leaves between the writing of a manifest and its name; put there by hand."""
+    stages = ("target", "corpus", "tokenizer")
+    folder = shop.folder("draft", stages=stages)
+    written = artifact(folder, "tokenizer") / "manifest.json"
+    written.rename(written.with_name("manifest.json.tmp"))
+    again = done(folder, f"run {shop.config} --until shards")
+    problems = [] if again.code == 0 else [f"the same command left with {again.code}: {again.said}"]
+    others = [stage for stage in stages if result(folder, stage) != result(shop.root / "prepared", stage)]
+    problems += [f"other results of {', '.join(others)}"] if others else []
+    what = "killed between the writing of a stage's manifest and its renaming"
+    outcome = RECOVERED if not problems else WRONG if again.code == 0 else OTHER
+    return Outcome(17, what, RECOVERED, outcome, not problems, again.code, again.said, detail="; ".join(problems))
 
 
 def judged(shop: Workshop, folder: Path, kills: list[Ended], redone: list[str]) -> Outcome:

@@ -52,6 +52,7 @@ class Workshop:
         self.root, self.config = root.absolute(), root.absolute() / "run.yaml"
         self._baselines: dict[str, Baseline] = {}
         self._finished: set[str] = set()
+        self._copies: set[Path] = set()
         text = "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items()))
         (root / "target.txt").write_text(text[:40_000])
         (root / "corpus").mkdir()
@@ -81,6 +82,7 @@ class Workshop:
         made = {"prepared": self._prepared, "interrupted": self._interrupted, "whole": self._whole}[source]()
         folder = self.root / name
         shutil.rmtree(folder, ignore_errors=True)
+        self._copies.add(folder)
         (folder / "store").mkdir(parents=True)
         for path in (made / "store").iterdir():
             if path.name.partition("-")[0] in stages:
@@ -92,8 +94,15 @@ class Workshop:
         if options not in self._baselines:
             folder = self.folder(f"baseline-{len(self._baselines)}")
             expect(done(folder, self.pretrain(options)))
+            self._copies.remove(folder)
             self._baselines[options] = Baseline.of(folder)
         return self._baselines[options]
+
+    def tidy(self) -> None:
+        """Delete the folders of experiments, not what they are copied from and compared with."""
+        for folder in self._copies:
+            shutil.rmtree(folder)
+        self._copies.clear()
 
     def _prepared(self) -> Path:
         """Everything before training."""
