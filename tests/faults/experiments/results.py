@@ -144,4 +144,4 @@ def _line(row: Row) -> str:
 
 def _short(text: str) -> str:
     text = text.replace("`", "'")
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE].rpartition(' ')[0]} …"
