@@ -49,12 +49,12 @@ class FakeEngine:
     def __init__(self, losses: list[float]) -> None:
         self.losses, self.steps = losses, list[tuple[int, float]]()
 
-    def begin(self, batch: Any, learning_rate: float, *, step: int) -> None:
+    def begin(self, batch: Any, learning_rate: float, *, step: int, highest_loss: float) -> None:
         self.steps.append((step, learning_rate))
 
     def backward(self, inputs: Any, targets: Any) -> None: ...
 
-    def step(self, stop: bool) -> StepResult:
+    def step(self, *, stop: bool, written: bool) -> StepResult:
         return StepResult(self.losses.pop(0), 8, 1.0, skipped=False, stop=stop)
 
 
