@@ -39,10 +39,10 @@ class Outcome:
 
     def without(self, *roots: Path) -> Outcome:
         """The same with the folders of this machine cut out of what was said."""
-        said = self.said
+        said, detail = self.said, self.detail
         for root in roots:
-            said = said.replace(f"{root}/", "")
-        return replace(self, said=said)
+            said, detail = said.replace(f"{root}/", ""), detail.replace(f"{root}/", "")
+        return replace(self, said=said, detail=detail)
 
 
 @dataclass(frozen=True)
