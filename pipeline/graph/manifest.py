@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.runtime.files import sha256_of, write_text
+from pipeline.runtime.files import DRAFT, sha256_of, write_text
 
 MANIFEST = "manifest.json"
 OUTSIDE = "outside.json"  # name -> record of an outside text: beside the manifest, since it may name thousands of files
@@ -50,9 +50,13 @@ class Manifest(BaseModel):
 
 
 def file_entries(folder: Path, ignored: Iterable[str] = ()) -> tuple[FileEntry, ...]:
-    """Size and sha256 of every file below `folder`, sorted by path; files named in `ignored` are left out."""
+    """Size and sha256 of every file below `folder`, sorted by path; files named in `ignored` are left out.
+
+    So are drafts: one of the manifest, left by a process that was killed, is about to become the manifest.
+    """
     skip = {MANIFEST, *ignored}
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in skip)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != DRAFT)
+    paths = sorted(path for path in files if path.name not in skip)
     return tuple(FileEntry(path=str(p.relative_to(folder)), bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths)
 
 

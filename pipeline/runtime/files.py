@@ -19,6 +19,7 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # the latter is a user's quota
 # EEXIST and ENOTDIR are what a file in the place of a folder gives.
 NO_ACCESS = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 READ_BYTES = 1 << 20
+DRAFT = ".tmp"  # ending of the name of what is not complete
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     raises, `path` is as it was, and the draft stays until the next attempt overwrites it.
     """
     # In the same folder, since a rename is atomic within one file system only.
-    draft = path.with_name(path.name + ".tmp")
+    draft = path.with_name(path.name + DRAFT)
     yield draft
     # The content before the name: a file system may store the rename first, and a power cut would leave an empty file.
     if durable:

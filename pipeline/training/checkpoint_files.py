@@ -23,13 +23,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError, ResumeError
 from pipeline.graph.manifest import FileEntry
-from pipeline.runtime.files import sync, write_text
+from pipeline.runtime.files import DRAFT, sync, write_text
 from pipeline.saved_models.model_files import BRANCHES, TRIALS
 
 RECEIPT = "checkpoint.json"
 FORMAT = 2
 NAME = re.compile(r"step-\d{8,}")
-DRAFT, REPLACED, DELETED = ".tmp", ".replaced", ".deleted"
+REPLACED, DELETED = ".replaced", ".deleted"
 
 
 class CheckpointReceipt(BaseModel):

@@ -22,10 +22,9 @@ from pipeline.distributed.collectives import all_gather, broadcast
 from pipeline.errors import DataError, Diverged, EnvironmentFault
 from pipeline.graph.forecast import CHECKPOINT_BYTES
 from pipeline.graph.manifest import damaged_files
-from pipeline.runtime.files import inodes_left
+from pipeline.runtime.files import DRAFT, inodes_left
 from pipeline.runtime.formatting import counted, readable_bytes
 from pipeline.training.checkpoint_files import (
-    DRAFT,
     CheckpointReceipt,
     checkpoints_in,
     delete,

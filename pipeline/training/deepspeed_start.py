@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,18 @@ def deepspeed_engine(model: GPT, optimizer: torch.optim.Optimizer, settings: Eng
 
         # After the engine was built: DeepSpeed chooses its file layer by name and has no way to hand it an object.
         engine.checkpoint_engine = RankFiles(world.rank, world.local_world_size)
+    _warn_into_log()
     return engine
+
+
+def _warn_into_log() -> None:
+    """Have DeepSpeed's warnings go where this process's output goes, which is the rank's log.
+
+    Its logger took the standard output of the moment it was imported in, which was closed on purpose.
+    """
+    for handler in logging.getLogger("DeepSpeed").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.stream = sys.stdout  # `setStream` would flush the closed one first
 
 
 def _join_process_group(deepspeed: Any) -> None:

@@ -12,8 +12,9 @@ from pipeline.errors import DataError
 from pipeline.graph.lock import held
 from pipeline.graph.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.graph.stages import STAGES
+from pipeline.runtime.files import DRAFT
 from pipeline.saved_models.model_files import CHECKPOINTS
-from pipeline.training.checkpoint_files import DELETED, DRAFT, RECEIPT, REPLACED
+from pipeline.training.checkpoint_files import DELETED, RECEIPT, REPLACED
 
 TRAININGS = tuple(stage.name for stage in STAGES if stage.trains)
 CONVERSIONS = "checkpoints-of-*-ranks"  # where Folio put originals aside, before it read any number of ranks

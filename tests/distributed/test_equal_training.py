@@ -207,18 +207,26 @@ def test_converted_checkpoint_is_divided_among_other_ranks_and_back_any_number_o
 
 @pytest.mark.parametrize("action", ["nan", "spike"])
 def test_bad_loss_of_one_rank_is_seen_by_all_and_the_step_left_out(
-    job_in: MakeJob, straight: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+    job_in: MakeJob,
+    straight: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    action: str,
 ) -> None:
     job = all_variants(job_in(tmp_path, "pretrain", keep_checkpoints=9), OF_ADAMW)
+    reference = straight(2)  # before there is a fault
     monkeypatch.setenv("FOLIO_FAULT", f"backward:1:5:{action}")
     run_local_ranks(job, 2)
+    said = capfd.readouterr().err
+    assert "step 6: loss or gradient is not finite" in said and "Traceback" not in said
     for variant in OF_ADAMW:
         lines = [line for line in read_metrics(tmp_path / variant) if "seconds" in line]
         assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
         assert [line["step"] for line in lines if line.get("skipped")] == [6]
         assert len(lines[5]["documents"]) >= 8, "those of the whole batch are named"
         good = [line["train_nats_per_token"].hex() for line in lines[:5]]
-        assert good == losses(straight(2) / variant)[:5]
+        assert good == losses(reference / variant)[:5]
         # Nothing was updated, so the next step starts where this one should have.
         assert lines[6]["train_nats_per_token"] < lines[0]["train_nats_per_token"]
 

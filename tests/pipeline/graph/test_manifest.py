@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import DataError
 from pipeline.graph import runner
-from pipeline.graph.manifest import MANIFEST, damaged_files
+from pipeline.graph.manifest import MANIFEST, damaged_files, file_entries
 
 
 def changed(key, value):
@@ -43,3 +43,9 @@ def test_verification_names_each_damaged_file(chain, config):
     (artifact.folder / "text.txt").unlink()
     with pytest.raises(DataError, match=r"text\.txt is missing"):
         artifact.checked()
+
+
+def test_drafts_that_a_killed_process_left_are_no_files_of_the_artifact(tmp_path):
+    for name in ("text", "text.tmp", f"{MANIFEST}.tmp", MANIFEST):
+        (tmp_path / name).write_text(name)
+    assert [entry.path for entry in file_entries(tmp_path)] == ["text"]
