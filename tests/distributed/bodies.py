@@ -22,6 +22,14 @@ from pipeline.training.stage import train_on_rank
 from pipeline.training.training_plan import BatchGeometry
 
 
+def of_every_variant(job: Job, variants: dict[str, dict[str, Any]]) -> Job:
+    """The job that has the ranks do `every_variant`: each changes the job's section."""
+    job = job.with_entry_point(f"tests.distributed.bodies:{every_variant.__name__}")
+    job = replace(job, config_slice=job.config_slice | {"variants": variants})
+    job.write()
+    return job
+
+
 def every_variant(job: Job, world: World, progress: Progress) -> dict[str, Any]:
     """The job once for each of `slice["variants"]`, in a folder each: one start of the ranks for many trainings."""
     counts = {}

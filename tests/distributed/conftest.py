@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,14 @@ SECTIONS: dict[str, Any] = {
     "scratch": (ScratchSection, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
     "finetune": (FinetuneSection, {"learning_rates": [1e-2, 1e-3], "max_steps": 8, "seeds": [1, 2], "dropout": 0.1}),
 }
+
+
+@pytest.fixture(scope="module")
+def ranks_find_the_bodies() -> Iterator[None]:
+    """Let ranks import `bodies`: they start in the artifact's folder, where no module of this one is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+        yield
 
 
 @pytest.fixture(scope="session")

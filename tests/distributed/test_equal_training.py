@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from pipeline.training.metrics import read_metrics
 from pipeline.training.optimizers import optimizer_of
 from pipeline.training.reshard import convert
 from pipeline.training.training_plan import BatchGeometry, TrainingPlan
+from tests.distributed.bodies import of_every_variant
 
-EVERY_VARIANT = "tests.distributed.bodies:every_variant"
 VARIANTS: dict[str, dict[str, Any]] = {
     **{f"zero-{zero}-fp32": {"zero": zero} for zero in (0, 1, 2, 3)},
     **{f"zero-{zero}-bf16": {"zero": zero, "dtype": "bf16"} for zero in (0, 1, 3)},
@@ -41,17 +40,13 @@ DIVIDED_ANEW = ["zero-1-fp32", *(name for name in VARIANTS if name.endswith("bf1
 STEPS = 8
 MakeJob = Callable[..., Job]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ranks_find_the_body() -> Iterator[None]:
-    """Let ranks import `bodies`: they start in the artifact's folder, where no module of this one is found."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        yield
+pytestmark = pytest.mark.usefixtures("ranks_find_the_bodies")
 
 
 @pytest.fixture(scope="module")
-def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def straight(
+    job_in: MakeJob, ranks_find_the_bodies: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
     """straight(ranks): the folder in which so many ranks trained every variant without interruption, done once."""
     done: dict[int, Path] = {}
 
@@ -66,12 +61,7 @@ def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Calla
 
 
 def all_variants(job: Job, names: Iterable[str] = VARIANTS) -> Job:
-    job = replace(
-        job.with_entry_point(EVERY_VARIANT),
-        config_slice=job.config_slice | {"variants": {name: VARIANTS[name] for name in names}},
-    )
-    job.write()
-    return job
+    return of_every_variant(job, {name: VARIANTS[name] for name in names})
 
 
 def losses(folder: Path) -> list[str]:

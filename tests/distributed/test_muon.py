@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from pipeline.distributed.job import Job
 from pipeline.distributed.launch_local import run_local_ranks
 from pipeline.training.checkpoint_files import checkpoints_in, step_name
 from pipeline.training.metrics import read_metrics
+from tests.distributed.bodies import of_every_variant
 
 STEPS = 50
-EVERY_VARIANT = "tests.distributed.bodies:every_variant"
 VARIANTS: dict[str, dict[str, Any]] = {
     f"{optimizer}-{zero}": {"optimizer": optimizer, "zero": zero}
     for optimizer in ("muon", "adamw")
@@ -25,23 +25,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 MakeJob = Callable[..., Job]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _ranks_find_the_body() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        yield
+pytestmark = pytest.mark.usefixtures("ranks_find_the_bodies")
 
 
 def job_of_all(job_in: MakeJob, folder: Path, variants: dict[str, dict[str, Any]] = VARIANTS) -> Job:
     job = job_in(folder, "pretrain", tokens=128 * STEPS, save_every=10, evaluate_every=25, keep_checkpoints=9)
-    job = replace(job.with_entry_point(EVERY_VARIANT), config_slice=job.config_slice | {"variants": variants})
-    job.write()
-    return job
+    return of_every_variant(job, variants)
 
 
 @pytest.fixture(scope="module")
-def straight(job_in: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+def straight(
+    job_in: MakeJob, ranks_find_the_bodies: None, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Path]:
     """straight(ranks): the folder in which so many ranks trained every variant without interruption, done once."""
     done: dict[int, Path] = {}
 

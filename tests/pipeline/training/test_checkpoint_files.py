@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.graph.manifest import file_entries
 from pipeline.training import checkpoint_files
 from pipeline.training.checkpoint_files import (
@@ -133,3 +134,13 @@ def test_a_checkpoint_may_have_any_name_outside_of_its_training(tmp_path: Path) 
     copy = checkpoint_in(tmp_path, 4).rename(tmp_path / "the-one-before-the-outage")
     assert read_receipt(copy).step == 4
     assert checkpoints_in(tmp_path) == []
+
+
+def test_receipt_that_points_outside_is_refused(tmp_path: Path) -> None:
+    checkpoint = checkpoint_in(tmp_path, 4)
+    receipt = read_receipt(checkpoint)
+    outside = receipt.files[0].model_copy(update={"path": "../state.pt"})
+    forged = receipt.model_copy(update={"files": (*receipt.files, outside)}).sealed()
+    (checkpoint / RECEIPT).write_text(forged.model_dump_json())
+    with pytest.raises(DataError, match=r"checkpoint.json names \.\./state.pt, which lies outside"):
+        read_receipt(checkpoint)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 from pipeline.errors import DataError
 from pipeline.training.deepspeed_io import TRUSTED, RankFiles, contents_in
+from tests.pipeline.training.conftest import Canary
 
 CONTENTS: Any = [{"fragments": [("weight", 0, 3, 0)], "states": {"master": torch.arange(3.0)}, "scalars": {}}]
 
@@ -57,16 +57,6 @@ def test_without_memory_for_a_copy_the_file_is_written_at_once(tmp_path: Path, m
     files.begin(4, CONTENTS)
     files.save({"optimizer_state_dict": {"fp32": torch.ones(5)}}, str(tmp_path / "now.pt"))
     assert len(contents_in(tmp_path / "now.pt")) == 1
-
-
-class Canary:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mknod, (str(self.path),)
 
 
 def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
