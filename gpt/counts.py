@@ -11,7 +11,12 @@ def num_parameters(shape: GPTShape, embeddings: bool = True) -> int:
     if not shape.tie_embeddings and shape.bias:
         vectors += shape.vocab_size
     head = 0 if shape.tie_embeddings else shape.vocab_size * shape.width
-    return shape.layers * _block_matrices(shape) + vectors + head + (_tables(shape) if embeddings else 0)
+    return num_hidden_parameters(shape) + vectors + head + (_tables(shape) if embeddings else 0)
+
+
+def num_hidden_parameters(shape: GPTShape) -> int:
+    """Entries of `GPT(shape).hidden_matrices()`."""
+    return shape.layers * _block_matrices(shape)
 
 
 def flops_per_token(shape: GPTShape) -> float:
@@ -22,7 +27,7 @@ def flops_per_token(shape: GPTShape) -> float:
     (Chowdhery et al. 2022, appendix B: 6 N + 12 L H Q T) with its attention term halved, since a causal model needs
     half the scores.
     """
-    matrices = shape.layers * _block_matrices(shape) + shape.vocab_size * shape.width
+    matrices = num_hidden_parameters(shape) + shape.vocab_size * shape.width
     keys = (shape.context + 1) / 2
     return 3 * (2 * matrices + shape.layers * 4 * shape.width * keys)
 

@@ -1,9 +1,9 @@
 """Faults on request, so that tests can prove what Folio survives: `FOLIO_FAULT=point:rank:step:action`.
 
 A rank that reaches `point` at `step` does the action: "kill" (SIGKILL), "stop" (SIGSTOP) or "terminate" (SIGTERM)
-itself, "raise" a RuntimeError, "enospc" (the disk is full), or at point backward multiply its loss by "nan" or, for a
-"spike", by 1000. Outside of tests the variable is never set, and a point costs one comparison. A test that restarts
-the run unsets the variable, so a fault strikes once.
+itself, "raise" a RuntimeError, "enospc" (the disk is full), or at point backward multiply its loss by "nan", for a
+"spike" by 1000, for a "rise" by 2. Outside of tests the variable is never set, and a point costs one comparison. A
+test that restarts the run unsets the variable, so a fault strikes once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import signal
 # Read once: the launcher hands its environment to the ranks, and a fault must not appear in the middle of a run.
 _PLAN = os.environ.get("FOLIO_FAULT", "")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "terminate": signal.SIGTERM}
-_FACTORS = {"nan": math.nan, "spike": 1000.0}
+_FACTORS = {"nan": math.nan, "spike": 1000.0, "rise": 2.0}
 
 
 def inject(point: str, *, rank: int, step: int) -> float:

@@ -17,7 +17,7 @@ from statistics import fmean, median
 
 import torch
 
-from gpt.counts import flops_per_token, num_parameters
+from gpt.counts import flops_per_token, num_hidden_parameters, num_parameters
 from gpt.model import GPT
 from gpt.shape import GPTShape
 from pipeline.config.schema import Config
@@ -43,12 +43,16 @@ ZERO_STAGES = (0, 1, 2, 3)
 
 @dataclass(frozen=True)
 class Need:
-    """What one training stage needs, over all its trials. `memory_bytes[z]` is per rank under ZeRO stage z."""
+    """What one training stage needs, over all its trials. `memory_bytes[z]` is per rank under ZeRO stage z.
+
+    `copy_bytes` come on top in main memory while a checkpoint is written; where that has no room, training waits.
+    """
 
     tokens: int
     flops: float
     disk_bytes: int
     memory_bytes: tuple[int, ...]
+    copy_bytes: int  # of rank 0, which copies most
 
 
 def vocabulary(tokenizer: TokenizerSection) -> int:
@@ -70,29 +74,45 @@ def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Ne
         flops=float(tokens) * flops_per_token(shape),
         disk_bytes=kept + weights + 2_000_000 * len(steps),
         memory_bytes=tuple(memory_bytes(shape, section, zero, ranks) for zero in ZERO_STAGES),
+        copy_bytes=copy_bytes(shape, section, ranks),
     )
 
 
 def memory_bytes(shape: GPTShape, section: TrainingSection, zero: int, ranks: int) -> int:
     """Bytes one rank needs: model state under a ZeRO stage, activations of a micro-batch, and the process itself."""
+    weights, optimizer = _saved_bytes(shape, section, zero, ranks)
+    gradients = _value_bytes(section) * num_parameters(shape) / (ranks if zero >= 2 else 1)
+    return int(weights + gradients + optimizer) + _activation_bytes(shape, section) + PROCESS_BYTES
+
+
+def copy_bytes(shape: GPTShape, section: TrainingSection, ranks: int) -> int:
+    """Bytes of the copies from which rank 0 writes a checkpoint: its share of the state, and all weights in fp32."""
+    return int(sum(_saved_bytes(shape, section, section.zero, ranks))) + WEIGHT_BYTES * num_parameters(shape)
+
+
+def _saved_bytes(shape: GPTShape, section: TrainingSection, zero: int, ranks: int) -> tuple[float, float]:
+    """Bytes of one rank's weights, and of its optimizer state."""
     parameters = num_parameters(shape)
-    # Bytes per parameter. AdamW keeps two fp32 moments; under bf16 its fp32 copy of the weights comes on top.
-    weights, gradients, optimizer = (2, 2, 12) if section.dtype == "bf16" else (4, 4, 8)
-    # From stage 1 on DeepSpeed updates a copy of the weights, also where they are fp32 themselves.
-    optimizer += 4 if zero >= 1 and section.dtype != "bf16" else 0
-    state = optimizer / (ranks if zero >= 1 else 1) + gradients / (ranks if zero >= 2 else 1)
-    state += weights / (ranks if zero >= 3 else 1)
-    return int(parameters * state) + _activation_bytes(shape, section) + PROCESS_BYTES
+    # AdamW keeps two fp32 moments, Muon one of the matrices that are its own.
+    optimizer = 8 * parameters - (4 * num_hidden_parameters(shape) if section.optimizer == "muon" else 0)
+    # DeepSpeed updates an fp32 copy of bf16 weights; from stage 1 on a copy also where they are fp32 themselves.
+    optimizer += 4 * parameters if zero >= 1 or section.dtype == "bf16" else 0
+    weights = _value_bytes(section) * parameters
+    return weights / (ranks if zero >= 3 else 1), optimizer / (ranks if zero >= 1 else 1)
+
+
+def _value_bytes(section: TrainingSection) -> int:
+    """Bytes of one weight, and of its gradient; `mixed` keeps them in fp32."""
+    return 2 if section.dtype == "bf16" else 4
 
 
 def _activation_bytes(shape: GPTShape, section: TrainingSection) -> int:
     """Of one micro-batch: Korthikanti et al. 2022, equation 1, without dropout masks and with flash attention, plus the
     logits twice (themselves and their gradient).
     """
-    value_bytes = 2 if section.dtype == "bf16" else 4  # mixed keeps the residual stream and the loss in fp32
     positions = section.micro_batch * shape.context
     per_layer = 2 if section.activation_checkpointing else 15
-    return positions * value_bytes * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
+    return positions * _value_bytes(section) * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
 
 
 def steps_of_trainings(stage: str, section: TrainingSection, config: Config) -> tuple[int, ...]:

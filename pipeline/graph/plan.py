@@ -95,8 +95,14 @@ class Planner:
             return replace(plan, disk_bytes=_disk_bytes(node, shape, texts))
         fitted = node.config.model_copy(update={stage.name: training.section})
         need = forecast.training_need(stage.name, fitted, shape, self.ranks)
-        memory, zero = need.memory_bytes, training.section.zero
-        return replace(plan, disk_bytes=need.disk_bytes, tokens=need.tokens, memory_bytes_per_rank=memory, zero=zero)
+        return replace(
+            plan,
+            disk_bytes=need.disk_bytes,
+            tokens=need.tokens,
+            memory_bytes_per_rank=need.memory_bytes,
+            zero=training.section.zero,
+            copy_bytes_per_rank=need.copy_bytes,
+        )
 
     def advice(self, nodes: Sequence[Node]) -> list[str]:
         """What makes no sense in these stages, the first of which is told about the texts that are scored."""

@@ -28,6 +28,7 @@ class StagePlan:
     tokens: int | None = None
     memory_bytes_per_rank: tuple[int, ...] | None = None  # by ZeRO stage 0 to 3
     zero: int | None = None
+    copy_bytes_per_rank: int | None = None  # on top in main memory, while a checkpoint is written
     # Of one training of the stage, of a finished one, too: a trial of an arm, or pretraining as a whole.
     training_tokens: int | None = None
     epochs: float | None = None
@@ -109,7 +110,8 @@ def _memory_table(stages: Sequence[StagePlan], width: int) -> list[str]:
     lines = [f"{heading:>{width}}" + "".join(f"{f'ZeRO {zero}':>10}" for zero in ZERO_STAGES)]
     for stage in rows:
         sizes = "".join(f"{readable_bytes(size):>10}" for size in stage.memory_bytes_per_rank or ())
-        lines.append(f"{stage.stage:>{width}}{sizes}   (this run: ZeRO {stage.zero})")
+        copy = f"; to save {readable_bytes(stage.copy_bytes_per_rank)} more" if stage.copy_bytes_per_rank else ""
+        lines.append(f"{stage.stage:>{width}}{sizes}   (this run: ZeRO {stage.zero}{copy})")
     return lines
 
 

@@ -1,9 +1,9 @@
 """The models that `folio init` chooses from, the vocabulary of each, and the loss that an amount of text lets it reach.
 
-The loss has the form and, for a hundred million parameters, the balance of Hoffmann et al. 2022; its exponents were fitted
-to small models that were measured here: docs/decisions/a-run-that-fits.md. Only the order of two sizes is taken from it,
-never a loss. Repeated text follows Muennighoff et al. 2023 (arXiv 2305.16264), the vocabulary Tao et al. 2024 (arXiv
-2407.13623).
+The loss has the form of Hoffmann et al. 2022, and their balance at a hundred million parameters; its exponents were
+fitted to small models that were measured here: docs/decisions/a-run-that-fits.md. Only the order of two sizes is taken
+from it, never a loss. Repeated text follows Muennighoff et al. 2023 (arXiv 2305.16264), the vocabulary Tao et al. 2024
+(arXiv 2407.13623).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ HEAD_PARAMETERS, BLOCK_PARAMETERS, HEAD_EXPONENT = 18e6, 302e6, 0.655
 TOKENS_PER_ENTRY = 200  # of the corpus: an entry that is seen less often is learnt badly
 VOCABULARIES = tuple(1 << power for power in range(9, 17))
 SMALLEST_VOCABULARY = 1024  # unless the text is too small for it: 512 cost 2 x 48 as much as a model of half the size
-# Bits/byte that a million parameters and 4.4 MB of text (a million tokens of Hoffmann et al.) leave to be learnt. The two
-# exponents fit the losses measured here; the second constant follows from twenty tokens per parameter at 1e8 of them.
+# Bits/byte that a million parameters and 4.4 MB of text (a million tokens of Hoffmann et al.) leave to be learnt. The
+# exponents and the first constant fit the losses measured here; the second constant follows from twenty tokens per
+# parameter at 1e8 of them.
 LOSS_OF_SIZE, SIZE, SIZE_EXPONENT = 0.055, 1e6, 0.7
 LOSS_OF_TEXT, TEXT_BYTES, TEXT_EXPONENT = 0.244, 4.4e6, 0.6
 REPETITION_VALUE = 15.4  # Muennighoff et al., R*: after so many repetitions another one is worth 1/e

@@ -132,6 +132,7 @@ class Engine:
             skipped=not math.isfinite(norm),
             stop=stops > 0,
             written=written == self.world.world_size,
+            highest_loss=min(self._spike_above, self._implausible_above),
         )
 
     def _update(self) -> float:

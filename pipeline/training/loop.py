@@ -30,9 +30,7 @@ class BatchSource(Protocol):
 class Watch(Protocol):
     """Is told how the training goes. Only rank 0's does anything."""
 
-    def step(
-        self, state: State, result: StepResult, learning_rate: float, seconds: float, highest_loss: float
-    ) -> None: ...
+    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 
@@ -82,7 +80,7 @@ class Training:
         heartbeat.beat(state.step)
         # Seeded anew for every step: after a resume dropout draws what it would have drawn without the interruption.
         torch.manual_seed(random_seed(self.plan.seed, state.step, world.rank))
-        learning_rate, highest_loss = self.plan.schedule.rate(state.step), state.highest_loss(self.plan.spike)
+        learning_rate = self.plan.schedule.rate(state.step)
         micro_batch = self.plan.geometry.micro_batch
         batch = self.batches.of_step(state.step, rank=world.rank, world_size=world.world_size, micro_batch=micro_batch)
         result = take_step(
@@ -90,20 +88,21 @@ class Training:
             batch,
             learning_rate,
             step=state.step,
-            highest_loss=highest_loss,
+            highest_loss=state.highest_loss(self.plan.spike),
             stop=self.stop.requested,
             written=self.checkpoints.written,
         )
         state = state.after_step(result)
         if result.written:
             self.checkpoints.commit()
-        self.watch.step(state, result, learning_rate, time.perf_counter() - started, highest_loss)
+        self.watch.step(state, result, learning_rate, time.perf_counter() - started)
         return state, result.stop
 
     def _evaluated(self, state: State) -> State:
         """The state with the evaluation that is due, if one is. It saves and leaves where a rank is asked to stop."""
         if self.evaluate is None or not self.plan.evaluates_at(state.step) or state.evaluated == state.step:
             return state
+        fault_injection.inject("evaluation", rank=self.engine.world.rank, step=state.step)
         nats_per_token = self.evaluate()
         if nats_per_token is None:
             self._leave(state)

@@ -47,9 +47,7 @@ class Metrics:
         # TensorBoard drops what an earlier process wrote from this step on.
         self._event(state.step + 1, session_log=SessionLog(status=SessionLog.START))
 
-    def step(
-        self, state: State, result: StepResult, learning_rate: float, seconds: float, highest_loss: float = math.inf
-    ) -> None:
+    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None:
         rate = result.tokens / seconds
         line: Line = {
             "train_nats_per_token": _finite(result.nats_per_token),
@@ -63,8 +61,8 @@ class Metrics:
             line |= {"skipped": True, "documents": list(documents)}
             more = f" and {rest} more (in {METRICS})" if (rest := len(documents) - SHOWN_DOCUMENTS) > 0 else ""
             cause = "loss or gradient is not finite"
-            if math.isfinite(result.nats_per_token) and result.nats_per_token > highest_loss:
-                cause = f"loss {result.nats_per_token:.3f} is a spike (above {highest_loss:.3f})"
+            if result.highest_loss < result.nats_per_token < math.inf:
+                cause = f"loss {result.nats_per_token:,.3f} is a spike (above {result.highest_loss:,.3f})"
             warn(
                 f"step {state.step:,}: {cause}, so the weights were left alone. Its documents are "
                 f"{', '.join(documents[:SHOWN_DOCUMENTS])}{more}."
@@ -95,9 +93,7 @@ class Metrics:
 class Unwatched:
     """Stands in for `Metrics` on ranks other than 0, whose numbers are the same."""
 
-    def step(
-        self, state: State, result: StepResult, learning_rate: float, seconds: float, highest_loss: float = math.inf
-    ) -> None: ...
+    def step(self, state: State, result: StepResult, learning_rate: float, seconds: float) -> None: ...
     def evaluation(self, state: State, nats_per_token: float) -> None: ...
 
 

@@ -18,9 +18,10 @@ class StepResult:
     nats_per_token: float  # of the whole batch, before the update
     tokens: int  # targets counted in the whole batch
     grad_norm: float  # of the whole batch, before clipping; not finite if the step was skipped
-    skipped: bool  # loss or gradient was not finite, so the weights were left alone
+    skipped: bool  # loss or gradient was not finite, or the loss too high, so the weights were left alone
     stop: bool  # some rank was asked to stop
     written: bool = False  # every rank has written its part of the checkpoint that is under way
+    highest_loss: float = math.inf  # nats per token; a step with a higher one is skipped
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
-"""Training across two hosts: network namespaces joined by a cable, with their own loopback and addresses."""
+"""Training across two hosts."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,64 +15,35 @@ import pytest
 
 from pipeline.distributed.heartbeat import beats
 from pipeline.distributed.job import Job
+from pipeline.training.metrics import read_metrics
+from tests.distributed.two_hosts import (
+    PORT,
+    WORKER,
+    Namespace,
+    Pair,
+    await_step,
+    by_cable,
+    by_slow_cable,
+    ends,
+    needs_namespaces,
+    patient,
+    place,
+    run,
+    two_hosts,
+)
 
 SYSTEM = f"{os.environ['PATH']}:/usr/sbin"
-needs_namespaces = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2"
-)
 needs_ssh = pytest.mark.skipif(
     any(shutil.which(tool, path=SYSTEM) is None for tool in ("ssh", "sshd", "pdsh")),
     reason="a hostfile needs ssh, sshd and pdsh",
 )
 pytestmark = [pytest.mark.root, needs_namespaces]
-PORT = 29_400
-WORKER = [sys.executable, "-m", "pipeline.distributed.start_rank"]
-
-
-@dataclass(frozen=True)
-class Namespace:
-    """One host."""
-
-    name: str
-    address: str
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Run a program there; it ends with the test."""
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", self.name, *map(str, command)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
-
-Pair = tuple[Namespace, Namespace]
 
 
 @pytest.fixture
 def hosts() -> Iterator[Pair]:
-    """Two hosts with one cable between them, called wire on both."""
-    names = f"folio-a-{os.getpid()}", f"folio-b-{os.getpid()}"
-    pair = Namespace(names[0], "10.83.0.1"), Namespace(names[1], "10.83.0.2")
-    try:
-        for host in pair:
-            run("ip", "netns", "add", host.name)
-        run("ip", "link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
-        for host in pair:
-            run("ip", "-n", host.name, "address", "add", f"{host.address}/24", "dev", "wire")
-            for device in ("lo", "wire"):
-                run("ip", "-n", host.name, "link", "set", device, "up")
+    with two_hosts(by_cable) as pair:
         yield pair
-    finally:
-        for host in pair:
-            for process in host.started:
-                process.kill()
-                process.communicate()
-            subprocess.run(["ip", "netns", "del", host.name], check=False, stderr=subprocess.DEVNULL)
 
 
 def test_torchrun_trains_across_two_hosts(hosts: Pair, job_in: Callable[..., Job], tmp_path: Path) -> None:
@@ -101,6 +70,24 @@ def test_cut_cable_ends_both_sides_in_time(hosts: Pair, job_in: Callable[..., Jo
     ends(nodes)
     assert time.monotonic() - cut < 3 + 5
     assert [node.returncode for node in nodes] == [6, 6]
+
+
+@pytest.mark.skipif(not Path("/dev/net/tun").exists(), reason="a slow cable needs /dev/net/tun")
+def test_a_slow_network_that_loses_packets_changes_nothing(job_in: Callable[..., Job], tmp_path: Path) -> None:
+    seconds, losses = [], []
+    for join in (by_cable, by_slow_cable(0.05, 0.05)):
+        job = job_in(tmp_path / join.__name__, "pretrain")
+        with two_hosts(join) as pair:
+            nodes = [host.start(*WORKER, job.path, **place(rank, pair)) for rank, host in enumerate(pair)]
+            said = ends(nodes)
+        assert [node.returncode for node in nodes] == [0, 0], said
+        steps = [line for line in read_metrics(Path(job.folder)) if "seconds" in line]
+        seconds.append(sum(line["seconds"] for line in steps))
+        losses.append([line["train_nats_per_token"] for line in steps])
+    assert losses[1] == losses[0]
+    assert len(losses[0]) == 8
+    # Each step has at least three sums over the ranks, one after the other.
+    assert seconds[1] > seconds[0] + 8 * 3 * 0.05
 
 
 def test_address_where_nobody_answers_is_refused_before_training(
@@ -249,32 +236,3 @@ def ssh(hosts: Pair, tmp_path: Path) -> dict[str, str]:
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {config} "$@"\n')
     wrapper.chmod(0o755)
     return {"PATH": f"{tools}:{os.environ['PATH']}"}
-
-
-def run(*command: str) -> None:
-    subprocess.run(command, check=True)
-
-
-def place(rank: int, hosts: Pair) -> dict[str, str]:
-    """The variables of a rank, one on each host."""
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": str(rank), "LOCAL_RANK": "0"}
-    return world | {"MASTER_ADDR": hosts[0].address, "MASTER_PORT": str(PORT)}
-
-
-def patient(job: Job, **seconds: int) -> Job:
-    """The job with other timeouts."""
-    changed = replace(job, launch=job.launch.model_copy(update=seconds))
-    changed.write()
-    return changed
-
-
-def await_step(job: Job, step: int, seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not all((beat.step or 0) >= step for beat in beats(job.logs).values()) or len(beats(job.logs)) < 2:
-        assert time.monotonic() < deadline, beats(job.logs)
-        time.sleep(0.05)
-
-
-def ends(nodes: list[subprocess.Popen[str]]) -> list[str]:
-    """What the nodes said on stderr until they ended."""
-    return [node.communicate(timeout=280)[1] for node in nodes]

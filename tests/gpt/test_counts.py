@@ -3,7 +3,7 @@ from itertools import product
 
 import pytest
 
-from gpt.counts import flops_per_token, num_parameters
+from gpt.counts import flops_per_token, num_hidden_parameters, num_parameters
 from gpt.model import GPT, GPTShape
 
 LECTURE = GPTShape(
@@ -38,7 +38,10 @@ def test_counted_parameters_are_the_built_ones() -> None:
         shape = replace(
             TINY, position=position, norm=norm, activation=activation, bias=bias, tie_embeddings=tied, kv_heads=kv_heads
         )
-        assert num_parameters(shape) == sum(parameter.numel() for parameter in GPT(shape).parameters()), shape
+        model = GPT(shape)
+        assert num_parameters(shape) == sum(parameter.numel() for parameter in model.parameters()), shape
+        hidden = sum(matrix.numel() for matrices, _ in model.hidden_matrices() for matrix in matrices)
+        assert num_hidden_parameters(shape) == hidden, shape
 
 
 def test_counted_parameters_include_scalars_and_value_embeddings() -> None:

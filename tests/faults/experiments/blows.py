@@ -163,12 +163,12 @@ def by_itself(folio: LaunchedFolio) -> bool:
     """A rank that FOLIO_FAULT kills or halts: wait until the first one is gone."""
 
     def lost() -> bool:
-        return any(not _runs(beat.pid) for beat in folio.ranks().values())
+        return any(not is_running(beat.pid) for beat in folio.ranks().values())
 
     return folio.reach(0) and folio.wait(lost, 0.005) and folio.strike(lambda _: None)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from pipeline.runtime.files import sha256_of
 from tests.faults.experiments.launched_folio import LaunchedFolio
 from tests.faults.experiments.outcome import OTHER, RECOVERED, WRONG, Outcome, recovery, refused, then_recovered
-from tests.faults.experiments.workshop import Workshop, artifact, last_step, losses
+from tests.faults.experiments.workshop import LONG, Workshop, artifact, last_step, losses
 
 STEP = 12  # whose update is left out; steps are counted from 0 where faults are planned
+LATE_STEP = 150  # when enough losses were seen to tell a spike
+WORDS = {"nan": "is nan", "spike": "times 1000", "rise": "times 2, with pretrain.spike 8,"}
 IMPATIENT = "--set pretrain.skip_limit=0"
 
 
@@ -26,30 +28,30 @@ def bad_losses(shop: Workshop) -> list[Outcome]:
             outcomes.append(row)
             weights.add(digest)
     alike = len(weights) == 1
+    rise, _ = skipped(shop, "rise", 1, at=LATE_STEP, options=f"{LONG} --set pretrain.spike=8")
     what = "the four runs above end with the same weights: one rank's bad loss counts for all"
     found = "" if alike else f"{len(weights)} different weights"
     outcomes.append(Outcome(24, what, RECOVERED, RECOVERED if alike else WRONG, alike, detail=found))
-    return [*outcomes, *(diverged(shop, action) for action in ("nan", "spike"))]
+    return [*outcomes, rise, *(diverged(shop, action) for action in ("nan", "spike"))]
 
 
-def skipped(shop: Workshop, action: str, rank: int) -> tuple[Outcome, str]:
+def skipped(shop: Workshop, action: str, rank: int, at: int = STEP, options: str = "") -> tuple[Outcome, str]:
     """A step that all ranks leave out and whose documents are named; and the hash of the weights at the end."""
     folder = shop.folder(f"skip-{action}-{rank}")
-    ended = LaunchedFolio(folder, shop.pretrain(), FOLIO_FAULT=f"backward:{rank}:{STEP}:{action}").end()
+    ended = LaunchedFolio(folder, shop.pretrain(options), FOLIO_FAULT=f"backward:{rank}:{at}:{action}").end()
     lines = steps(folder)
     left_out = [line["step"] for line in lines if line.get("skipped")]
     problems = [] if ended.code == 0 else [f"exit code {ended.code}"]
-    problems += [] if left_out == [STEP + 1] else [f"left out: {left_out}"]
+    problems += [] if left_out == [at + 1] else [f"left out: {left_out}"]
     problems += [] if all(line["documents"] for line in lines if line.get("skipped")) else ["no documents named"]
-    problems += [] if earlier(losses(folder)) == earlier(shop.baseline().losses) else ["earlier losses are others"]
+    undisturbed = shop.baseline(LONG if options else "").losses
+    problems += [] if earlier(losses(folder), at) == earlier(undisturbed, at) else ["earlier losses are others"]
     problems += not_finite(folder)
     problems += ["the operator reads a traceback"] if ended.has_traceback else []
     said = next((line.strip() for line in ended.stderr.splitlines() if "left alone" in line), "")
     silent = ended.code == 0 and bool(problems) and not ended.has_traceback
     outcome = RECOVERED if not problems else WRONG if silent else OTHER
-    what = (
-        f"rank {rank}'s loss {'is nan' if action == 'nan' else 'times 1000'} at step {STEP + 1}: all ranks leave it out"
-    )
+    what = f"rank {rank}'s loss {WORDS[action]} at step {at + 1}: all ranks leave it out"
     row = Outcome(
         24, what, RECOVERED, outcome, not problems, ended.code, said, orphans=ended.orphans, detail="; ".join(problems)
     )
@@ -61,7 +63,7 @@ def diverged(shop: Workshop, action: str) -> Outcome:
     folder = shop.folder(f"diverged-{action}")
     fault = f"backward:1:{STEP}:{action}"
     ended = LaunchedFolio(folder, shop.pretrain(IMPATIENT), FOLIO_FAULT=fault).end()
-    what = f"rank 1's loss {'is nan' if action == 'nan' else 'times 1000'}, with pretrain.skip_limit 0"
+    what = f"rank 1's loss {WORDS[action]}, with pretrain.skip_limit 0"
     row = refused(24, what, ended, 7, ["diverged", f"step {STEP + 1}"], problems=not_finite(folder))
     reached = last_step(folder)
     again = recovery(folder, shop.pretrain(IMPATIENT), shop.baseline())
@@ -72,8 +74,8 @@ def steps(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (artifact(folder, "pretrain") / "metrics.jsonl").read_text().splitlines()]
 
 
-def earlier(found: list[Any]) -> list[Any]:
-    return [entry for entry in found if entry[0][0] <= STEP]
+def earlier(found: list[Any], step: int) -> list[Any]:
+    return [entry for entry in found if entry[0][0] <= step]
 
 
 def not_finite(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from tests.faults.conftest import ROOT, environment
-from tests.faults.experiments.outcome import OTHER, REFUSED, Outcome, unmeasured
+from tests.faults.experiments.outcome import OTHER, RECOVERED, REFUSED, Outcome, unmeasured
 from tests.faults.experiments.workshop import Workshop
 
 HOSTS, RANKS = "tests/distributed/test_hosts.py", "tests/faults/test_ranks.py"
@@ -15,6 +15,12 @@ EXTERNAL = "tests/faults/test_external_ranks.py"
 # Number -> what it shows, the exit code that the test asks for, and the test.
 TESTS = (
     (7, "cable between two hosts cut while they train", 6, f"{HOSTS}::test_cut_cable_ends_both_sides_in_time"),
+    (
+        8,
+        "100 ms there and back and 5 % loss between two hosts",
+        0,
+        f"{HOSTS}::test_a_slow_network_that_loses_packets_changes_nothing",
+    ),
     (9, "port of the master taken", 5, f"{RANKS}::test_taken_port_is_refused_before_any_rank_starts"),
     (9, "address where no master answers", 5, f"{HOSTS}::test_address_where_nobody_answers_is_refused_before_training"),
     (9, "master whose name nobody knows", 5, f"{EXTERNAL}::test_master_that_nobody_knows_is_refused_in_one_line"),
@@ -38,8 +44,7 @@ def cut_cable(shop: Workshop) -> list[Outcome]:
 
 
 def slow_network(shop: Workshop) -> list[Outcome]:
-    what = "100 ms delay and 5 % loss between two hosts"
-    return [unmeasured(8, what, "R", "it takes the kernel's netem, and no test does it")]
+    return tests_of(8)
 
 
 def wrong_meeting_points(shop: Workshop) -> list[Outcome]:
@@ -49,10 +54,11 @@ def wrong_meeting_points(shop: Workshop) -> list[Outcome]:
 def tested(number: int, what: str, code: int, test: str) -> Outcome:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    expected = REFUSED if code else RECOVERED
     passed = re.search(r"\b(\d+) passed", done.stdout)
     if done.returncode == 0 and passed is None:
-        return unmeasured(number, what, REFUSED, f"{test} was skipped: no root, or no ssh and network namespaces")
+        return unmeasured(number, what, expected, f"{test} was skipped: no root, or no ssh and network namespaces")
     met = done.returncode == 0
     seconds = re.search(r"in ([\d.]+)s", done.stdout)
     detail = f"{test.rpartition('::')[2]}{'' if met else ' failed'}" + (f", {seconds[1]} s in all" if seconds else "")
-    return Outcome(number, what, REFUSED, REFUSED if met else OTHER, met, code if met else None, detail=detail)
+    return Outcome(number, what, expected, expected if met else OTHER, met, code if met else None, detail=detail)

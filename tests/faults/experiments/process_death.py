@@ -109,6 +109,8 @@ def stops(shop: Workshop) -> list[Outcome]:
              most_lost=0),
         Blow("SIGTERM while a checkpoint is written", while_saving(33, to_launcher(signal.SIGTERM), 0.0), (75,), saved,
              most_lost=0, options="--set pretrain.save_every=1"),
+        Blow("SIGTERM to one rank while all evaluate", by_itself, (75,), ("saved at step 50",), most_lost=0,
+             fault="evaluation:1:50:terminate"),
         Blow("a second SIGTERM where a rank cannot save", second_order(60), (75,), ("ended at once",), most_lost=5),
     ]  # fmt: skip
     outcomes = rows(3, *struck_run(shop, "stops", blows, LONG))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults.experiments import changed_settings, corruption, disks, divergence, hosts, process_death, shared_store
+from tests.faults.experiments import (
+    changed_settings,
+    corruption,
+    disks,
+    divergence,
+    hosts,
+    memory,
+    process_death,
+    shared_store,
+)
 from tests.faults.experiments.outcome import Outcome
 from tests.faults.experiments.workshop import Workshop
 
@@ -24,6 +33,7 @@ EXPERIMENTS = (
     Experiment(2, "ranks killed while a checkpoint is saved", process_death.kills_while_saving),
     Experiment(3, "runs that are asked to stop", process_death.stops),
     Experiment(4, "the launcher killed", process_death.killed_launcher),
+    Experiment(5, "no memory left", memory.no_memory_left),
     Experiment(6, "a rank halted", process_death.halted_rank),
     Experiment(7, "a cable cut", hosts.cut_cable),
     Experiment(8, "a slow network", hosts.slow_network),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpt.counts import flops_per_token, num_parameters
+from gpt.counts import flops_per_token, num_hidden_parameters, num_parameters
 from gpt.shape import GPTShape
 from pipeline.config.schema import Config
 from pipeline.config.text_sections import TokenizerSection
@@ -42,6 +42,20 @@ def test_each_zero_stage_shards_what_the_paper_says(
     assert none - optimizer == sharded * optimizer_bytes - copy
     assert optimizer - gradients == sharded * gradient_bytes
     assert gradients - weights == sharded * weight_bytes
+
+
+@pytest.mark.parametrize("zero", range(4))
+def test_muon_keeps_one_moment_of_its_matrices(zero: int) -> None:
+    adamw, muon = (PretrainSection.model_validate({"optimizer": name}) for name in ("adamw", "muon"))
+    saved = forecast.memory_bytes(SHAPE, adamw, zero, 2) - forecast.memory_bytes(SHAPE, muon, zero, 2)
+    assert saved == 4 * num_hidden_parameters(SHAPE) // (2 if zero else 1)
+
+
+def test_a_checkpoint_takes_a_copy_of_the_rank_s_state_and_of_all_weights() -> None:
+    parameters = num_parameters(SHAPE)
+    sizes = [forecast.copy_bytes(SHAPE, PretrainSection.model_validate({"zero": zero}), 2) for zero in (0, 1, 3)]
+    # Weights and two moments; weights, half of the moments and of the copy; half of all. And the weights once more.
+    assert sizes == [parameters * (12 + 4), parameters * (4 + 6 + 4), parameters * (2 + 6 + 4)]
 
 
 def test_activations_grow_with_the_micro_batch_and_the_logits() -> None:

@@ -14,6 +14,7 @@ PRETRAIN = stage(
     tokens=24_000_000,
     memory_bytes_per_rank=(400_000_000,) * 4,
     zero=1,
+    copy_bytes_per_rank=123_400_000,
     training_tokens=24_000_000,
     epochs=1.07,
     tokens_per_parameter=18.3,
@@ -38,6 +39,11 @@ def test_what_is_not_known_is_a_question_mark():
     text = lines(FAR, unknown)
     assert ["corpus", "will", "run", "?", "?"] in [line.split() for line in text]
     assert ["pretrain", "1k", "?", "0.053"] in [line.split() for line in text]
+
+
+def test_memory_stands_by_zero_stage_with_what_saving_takes_on_top():
+    (row,) = [line for line in lines(FAR, PRETRAIN) if line.count("400.0 MB") == 4]
+    assert row.endswith("(this run: ZeRO 1; to save 123.4 MB more)")
 
 
 def test_the_total_is_an_upper_bound_where_something_is_trained():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_skipped_step_names_its_documents_and_stays_valid_json(
     assert "prose/1-4 and 2 more (in metrics.jsonl)." in said
 
 
+def test_skipped_step_with_too_high_a_loss_says_how_high_one_may_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = StepResult(1234.5, 10, math.nan, skipped=True, stop=False, highest_loss=4.25)
+    with metrics_of(tmp_path, State()) as metrics:
+        metrics.step(State().after_step(result), result, 0.1, seconds=0.5)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step 1: loss 1,234.500 is a spike (above 4.250), so the weights were left alone." in said
+
+
 def test_resumed_metrics_have_each_step_once(tmp_path: Path) -> None:
     train(tmp_path, 0, 7)
     with (tmp_path / METRICS).open("a") as file:
@@ -107,6 +118,7 @@ def test_evaluation_after_skipped_steps_alone_has_no_training_loss() -> None:
 
 def test_tensorboard_reads_the_same_numbers_and_forgets_what_was_undone(tmp_path: Path) -> None:
     train(tmp_path, 0, 7)
+    time.sleep(1)  # TensorBoard orders its files by the second in their names; a process resumes in a later one
     train(tmp_path, 4, 6)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
