@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DS_ACCELERATOR ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 
-.PHONY: help install demo test test-tools eval-harness check bench faults init-results schema lecture clean
+.PHONY: help install demo test test-tools eval-harness check bench faults init-results split-results null-results schema lecture clean
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -56,6 +56,14 @@ schema: install
 ## make init-results what `folio init` chooses, beside sizes chosen by hand; three hours, into docs/results/init.md
 init-results: install
 	$(BIN)/python -m tests.bench.bench_init
+
+## make split-results what refits are worth; half an hour, into docs/results/split.md
+split-results: install
+	$(BIN)/python -m tests.bench.bench_split
+
+## make null-results refits on fifty synthetic targets; an hour, into docs/results/null.md
+null-results: install
+	$(BIN)/python -m tests.bench.bench_null
 
 ## make lecture      climbs the lecture's ladder, into docs/results/lecture.md
 lecture: install

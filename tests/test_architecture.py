@@ -26,6 +26,7 @@ COVERED_BY = {
     "cli/models.py": "tests/faults/test_whole_run.py",  # samples from and exports a finished run
     "pipeline/distributed/external_launcher.py": "tests/faults/test_external_ranks.py",  # real processes
     "pipeline/graph/work.py": "tests/pipeline/graph/test_stage_counts.py",  # and test_manifest.py for damaged files
+    "pipeline/report/curve_records.py": "tests/pipeline/report/test_report_json.py",
     "pipeline/report/section_records.py": "tests/pipeline/report/test_report_json.py",
     "pipeline/training/deepspeed_partitions.py": "tests/distributed/test_equal_training.py",  # needs ranks
     "pipeline/training/deepspeed_start.py": "tests/distributed/test_equal_training.py",  # needs ranks

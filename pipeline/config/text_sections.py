@@ -25,7 +25,10 @@ MIN_BPE_VOCABULARY = 257  # every byte, and end-of-text
 
 
 class TargetSection(Section):
-    """The text whose validation loss is reported. Its origin is exactly one of `name`, `path` or `hub`."""
+    """The text whose validation loss is reported. Its origin is exactly one of `name`, `path` or `hub`.
+
+    It is one text; or several documents, where a path matches several files or files of records, or of a hub dataset.
+    """
 
     name: Literal["tiny-shakespeare"] | None = None
     path: str | None = address()
@@ -37,7 +40,8 @@ class TargetSection(Section):
     # Of text that has no byte-order mark and is not valid UTF-8, such as cp1252. docs/decisions/encodings.md
     encoding: Encoding = added_later(None)
     validation: ProperShare = 0.1  # of the characters, at the end: scored by the report, never trained or chosen on
-    selection: ProperShare = 0.05  # of the characters, just before that split: chooses learning rate and best step
+    # Of the characters, in stretches spread over what is before that split: chooses learning rate and stopping.
+    selection: ProperShare = 0.05
     # For the demo: use text that every installation has when the target cannot be found.
     fallback: bool = not_fingerprinted(False)
 

@@ -138,6 +138,9 @@ class ArmSection(TrainingSection):
     evaluate_every: Count = 20
     patience: Count = 5  # evaluations without a better selection loss before the trial stops; 0 never stops early
     dropout: ShareBelowOne | None = None  # default: the model's
+    # Report seeds that were trained on the selection text, too, with the rate and the steps that it chose; else the
+    # trials themselves, at their best steps. docs/decisions/choose-then-refit.md
+    refit: bool = added_later(True)
 
     @model_validator(mode="after")
     def _each_trial_once(self) -> ArmSection:

@@ -77,7 +77,7 @@ def clean_records(rules: CleaningRules, records: Iterable[Record]) -> list[Recor
 
 def _result(rules: CleaningRules, record: Record) -> RecordResult:
     try:
-        name, raw = _name_and_text(record, rules)
+        name, raw = name_and_text(record, rules)
         text = cleaned(raw)
         _check(rules, text)
     except Rejected as rejected:
@@ -104,7 +104,7 @@ def cleaned(text: str) -> bytes:
         raise Rejected("lone_surrogate") from None
 
 
-def _name_and_text(record: Record, rules: CleaningRules) -> tuple[str, str]:
+def name_and_text(record: Record, rules: CleaningRules) -> tuple[str, str]:
     """Id and text of a record; without an id its place is the id. Raises Rejected."""
     if record.kind == "damage":
         reason, detail, hints = record.payload

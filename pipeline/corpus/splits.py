@@ -1,24 +1,11 @@
-"""Splits: what the target and the corpus are divided into, and which split a document of the corpus belongs to."""
+"""Splits of the corpus, and which of them a document belongs to."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
-TARGET_SPLITS = ("train", "selection", "validation")
 CORPUS_SPLITS = ("train", "validation")
-
-
-def target_file(target: Path, split: str) -> Path:
-    """The text file of a split below the folder of a target artifact."""
-    return target / f"{split}.txt"
-
-
-def target_text(target: Path, split: str) -> str:
-    """The text of a split of the target."""
-    # Bytes, not read_text: text mode would turn \r\n into \n, and the target's bytes are what is scored.
-    return target_file(target, split).read_bytes().decode()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from pipeline.corpus.source_counts import SourceCounts, corpus_counts
 from pipeline.corpus.source_files import SourceFiles, publish_set_aside
 from pipeline.corpus.source_writer import SourceWriter
 from pipeline.corpus.sources import ResolvedSource, resolve_all
-from pipeline.corpus.splits import CORPUS_SPLITS, SplitRule, target_file
+from pipeline.corpus.splits import CORPUS_SPLITS, SplitRule
+from pipeline.corpus.target_splits import target_file
 from pipeline.execution.worker_pool import WorkerPool, worker_pool
 from pipeline.graph.stage_counts import Contamination, CorpusCounts
 from pipeline.graph.work import Work

@@ -9,19 +9,30 @@ from pipeline.errors import DataError
 from pipeline.graph.stage_counts import ArmCounts, TrialSummary
 from pipeline.graph.work import Artifact
 from pipeline.saved_models.model_files import SHAPE
-from pipeline.saved_models.trial_record import SavedTrial, saved_trials
+from pipeline.saved_models.trial_record import SavedTrial, TrialRecord, saved_trials
 
 
 @dataclass(frozen=True)
 class TrainedArm:
-    """One arm of the comparison: the trials of its chosen learning rate by seed, and the grid it was chosen from."""
+    """One arm of the comparison: what is reported by seed (`training/trials.py`), and the grid that chose for it."""
 
     name: str
     model_json: Path
     learning_rate: float
     grid: tuple[TrialSummary, ...]
-    trials: tuple[SavedTrial, ...]
+    trials: tuple[SavedTrial, ...]  # reported: refits, or trials of the chosen learning rate
+    grid_records: tuple[TrialRecord, ...]  # in the order of `grid`
     diverged_seeds: tuple[int, ...] = ()  # their trainings left no weights to score
+
+    @property
+    def refitted(self) -> bool:
+        """Whether what is reported was trained on all text that may be, and not evaluated on the way."""
+        return all(trial.record.refit for trial in self.trials)
+
+    @property
+    def best_of_grid(self) -> TrialSummary:
+        """The trial that chose learning rate and stopping."""
+        return next(trial for trial in self.grid if trial.learning_rate == self.learning_rate)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -36,22 +47,22 @@ class TrainedArm:
 
     @property
     def steps_per_seed(self) -> tuple[int, ...]:
-        """Steps that each trial took; patience may have ended it before the planned number."""
+        """Steps that each took; patience may have ended a trial before the planned number."""
         return tuple(trial.record.steps for trial in self.trials)
 
     @property
     def best_step_per_seed(self) -> tuple[int, ...]:
-        """The step of each trial with the lowest loss on the selection split, whose weights are scored."""
-        return tuple(_best_step(trial) for trial in self.trials)
+        """The step of each whose weights are scored: a refit's last, a trial's with the lowest selection loss."""
+        return tuple(_step(trial) for trial in self.trials)
 
     @property
-    def best_weights(self) -> tuple[Path, ...]:
-        """Weights of each trial's best step."""
-        return tuple(trial.best for trial in self.trials)
+    def weights(self) -> tuple[Path, ...]:
+        """Weights of those steps."""
+        return tuple(trial.weights for trial in self.trials)
 
     @property
     def last_weights(self) -> tuple[Path, ...]:
-        """Weights of each trial's last step."""
+        """Weights of the last step of each."""
         return tuple(trial.last for trial in self.trials)
 
 
@@ -61,9 +72,9 @@ def read_arm(artifact: Artifact) -> TrainedArm:
     Raises DataError if the artifact is damaged or holds no weights of the chosen learning rate.
     """
     counts = artifact.counts_as(ArmCounts)
-    trials = saved_trials(artifact.folder)
-    # Exact comparison: both numbers are the same float of the config, written by the same stage.
-    chosen = sorted((trial for trial in trials if trial.record.learning_rate == counts.learning_rate), key=_seed)
+    trials = {trial.record.summary(): trial for trial in saved_trials(artifact.folder)}
+    # By what the stage says of them: numbers are the same floats, written by the same stage.
+    chosen = sorted((trials[summary] for summary in counts.trials if summary in trials), key=_seed)
     # A seed that diverged before its first evaluation has a trial.json and no weights.
     scorable = tuple(trial for trial in chosen if trial.scorable)
     if not scorable:
@@ -77,6 +88,7 @@ def read_arm(artifact: Artifact) -> TrainedArm:
         learning_rate=counts.learning_rate,
         grid=counts.grid,
         trials=scorable,
+        grid_records=tuple(trials[summary].record for summary in counts.grid if summary in trials),
         diverged_seeds=tuple(trial.record.seed for trial in chosen if not trial.scorable),
     )
 
@@ -85,7 +97,7 @@ def _seed(trial: SavedTrial) -> int:
     return trial.record.seed
 
 
-def _best_step(trial: SavedTrial) -> int:
-    step = trial.record.best_step
+def _step(trial: SavedTrial) -> int:
+    step = trial.step
     assert step is not None, "weights of a best step are only written after an evaluation with a finite loss"
     return step

@@ -85,17 +85,17 @@ def _training_seconds(node: Node, shape: GPTShape, texts: ExpectedTexts, machine
     planned = PlannedTraining.of(node, shape, texts, ranks)
     stage, section, config = planned.stage, planned.section, node.config
     steps, pace = steps_of_trainings(stage, section, config), _pace(section, shape, machine, ranks)
-    evaluations = _times(steps, section.evaluate_every)
+    evaluations = _times(steps.evaluated, section.evaluate_every)
     evaluated = planned.text.held_out_tokens
     if isinstance(section, PretrainSection):
         evaluated = min(section.evaluate_tokens, evaluated)
     return (
         RANKS_SECONDS
-        + TRIAL_SECONDS * len(steps)
+        + TRIAL_SECONDS * len(steps.all)
         + EVALUATION_SECONDS * evaluations
-        + pace.step * sum(steps)
+        + pace.step * sum(steps.all)
         + pace.token_forward * evaluated * evaluations
-        + pace.save * _times(steps, section.save_every)
+        + pace.save * _times(steps.all, section.save_every)
     )
 
 
@@ -141,7 +141,9 @@ def _scoring_seconds(config: Config, shape: GPTShape, texts: ExpectedTexts, mach
     """Of the report: every file of weights scored on the validation text, the gap, and the texts that models write."""
     section = config.scratch
     speed = machine.flops_per_second(replace(shape, dropout=0.0), "fp32", section.micro_batch, 1)
-    files = 1 + 2 * (len(config.scratch.seeds) + len(config.finetune.seeds)) + 2 * len(config.pretrain.branch_at)
+    arms = config.scratch, config.finetune
+    of_arms = sum(len(arm.seeds) * (1 if arm.refit else 2) for arm in arms)
+    files = 1 + of_arms + 2 * len(config.pretrain.branch_at)
     scored = texts.shards.target_validation.tokens * files + 2 * config.pretrain.evaluate_tokens
     written = 2 * config.report.sample_tokens * shape.layers * SAMPLED_TOKEN_SECONDS
     return SCORED_SHARE * scored * flops_per_token(shape) / speed + written

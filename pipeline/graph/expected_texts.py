@@ -49,6 +49,7 @@ class ExpectedTexts:
             target_train=_totals(size * (1 - section.validation - section.selection), rate),
             target_selection=_totals(size * section.selection, rate),
             target_validation=_totals(size * section.validation, rate),
+            target_refit=_totals(size * (1 - section.validation), rate),
             corpus_train=_totals(total * kept, rate),
             corpus_validation=_totals(held_out, rate),
             sources={name: _totals(size * kept, rate) for name, size in known.items()},

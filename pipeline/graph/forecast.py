@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import fmean, median
+from typing import NamedTuple
 
 import torch
 
@@ -63,7 +64,7 @@ def vocabulary(tokenizer: TokenizerSection) -> int:
 def training_need(stage: str, config: Config, shape: GPTShape, ranks: int) -> Need:
     """Tokens, floating-point operations, disk and memory of pretrain, scratch or finetune."""
     section: TrainingSection = getattr(config, stage)
-    steps = steps_of_trainings(stage, section, config)
+    steps = steps_of_trainings(stage, section, config).all
     tokens = sum(steps) * section.batch_tokens
     parameters = num_parameters(shape)
     kept = section.keep_checkpoints * CHECKPOINT_BYTES * parameters
@@ -115,16 +116,31 @@ def _activation_bytes(shape: GPTShape, section: TrainingSection) -> int:
     return positions * _value_bytes(section) * (shape.layers * per_layer * shape.width + 2 * shape.vocab_size)
 
 
-def steps_of_trainings(stage: str, section: TrainingSection, config: Config) -> tuple[int, ...]:
-    """The planned steps of each training of pretrain, scratch or finetune: of its trials, or of its branches."""
+class PlannedSteps(NamedTuple):
+    """The planned steps of each training of a stage; refits are not evaluated on the way."""
+
+    evaluated: tuple[int, ...]  # pretraining and its branches, or the trials of an arm
+    refits: tuple[int, ...] = ()
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        return self.evaluated + self.refits
+
+
+def steps_of_trainings(stage: str, section: TrainingSection, config: Config) -> PlannedSteps:
+    """The planned steps of each training of pretrain, scratch or finetune."""
     branches = config.pretrain.branch_at if stage != "scratch" else ()
     if isinstance(section, ArmSection):
-        # The grid on the first seed, then the best rate on the others; of each branch the whole grid on one seed.
-        rates = len(section.learning_rates)
-        return (section.max_steps,) * (rates + len(section.seeds) - 1 + rates * len(branches))
+        # The grid on the first seed, then what is reported on every one; of each branch the same with one seed.
+        rates, seeds = len(section.learning_rates), len(section.seeds)
+        if not section.refit:
+            return PlannedSteps((section.max_steps,) * (rates + seeds - 1 + rates * len(branches)))
+        target = config.target
+        longer = round(section.max_steps / (1 - target.selection / (1 - target.validation)))  # as many epochs of more
+        return PlannedSteps((section.max_steps,) * rates * (1 + len(branches)), (longer,) * (seeds + len(branches)))
     assert isinstance(section, PretrainSection), "what is not an arm pretrains"
     # A branch shares the beginning of the whole pretraining and adds only its own decay.
-    return section.steps, *(math.ceil(section.decay * step) for step in branches)
+    return PlannedSteps((section.steps, *(math.ceil(section.decay * step) for step in branches)))
 
 
 @cache

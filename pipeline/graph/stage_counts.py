@@ -30,7 +30,7 @@ class StageCounts(CountsRecord):
 
 
 class TargetCounts(StageCounts):
-    """The target text and its three consecutive splits."""
+    """The target text and its splits: train and selection are parts of refit, which validation follows."""
 
     name: str
     origin: str  # path, FOLIO_DATA, cache, network, hub or installed text
@@ -43,6 +43,10 @@ class TargetCounts(StageCounts):
     selection_bytes: Count
     validation_characters: Count
     validation_bytes: Count
+    refit_characters: Count = 0
+    refit_bytes: Count = 0
+    documents: Count = 1
+    selection_stretches: tuple[tuple[Count, Count], ...] = ()  # first character of the text, and the one after the last
 
 
 class SourceProvenance(CountsRecord):
@@ -126,6 +130,7 @@ class ShardsCounts(StageCounts):
     corpus_validation: TextTotals
     sources: dict[str, TextTotals]
     val_ngrams_left_in_shards: Count | None  # None: no corpus
+    target_refit: TextTotals = TextTotals(documents=0, tokens=0, bytes=0)
 
 
 class PretrainedBranch(CountsRecord):
@@ -167,15 +172,17 @@ class TrialSummary(CountsRecord):
     best_step: Count | None
     steps: Count
     diverged: bool
+    refit: bool = False
 
 
 class ArmTotals(CountsRecord):
-    """The trials of an arm: the grid of rates on the first seed, and the best rate's on every seed."""
+    """The trainings of an arm: the grid of rates on the first seed, and what is reported, on every seed."""
 
     learning_rate: float
+    chosen_step: Count | None = None  # at which the best of the grid was best
     grid: tuple[TrialSummary, ...]
     seeds: tuple[int, ...]
-    trials: tuple[TrialSummary, ...]
+    trials: tuple[TrialSummary, ...]  # what is reported
     tokens: Count
     tokens_per_second: float | None = None  # median over the trials
     parameters: Count

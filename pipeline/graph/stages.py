@@ -18,13 +18,16 @@ Slice = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. `version` is the format of its artifact: raise it when the same config would give a different one."""
+    """One stage. `version` is the format of its artifact: raise it when the same config would give a different one, and
+    say in `news` what is different, for whoever asks why it runs again.
+    """
 
     name: str
     needs: tuple[str, ...]  # stages whose artifacts it reads, where the run has them
     slice: Callable[[Config], Slice]  # what it may see of the config, and so what its fingerprint covers
     function: str  # "module:function" of Work -> StageCounts
     version: int = 1
+    news: str = "its format changed"
     trains: bool = False  # every rank of every node takes part
     pretrains: bool = False  # part of a run only if it has a corpus or imported weights
     outside: str = ""  # the key of the config whose texts it reads from outside the store (`inputs/outside.py`)
@@ -42,8 +45,17 @@ def _pretraining(config: Config) -> Slice:
 
 
 TRAINING = "pipeline.training.stage:train_stage"
+REFITTED = "its seeds are now trained on the whole training part"
 STAGES = (
-    Stage("target", (), sections("target"), "pipeline.corpus.target_stage:make_target", outside="target"),
+    Stage(
+        "target",
+        (),
+        sections("target"),
+        "pipeline.corpus.target_stage:make_target",
+        version=2,
+        news="its selection text is now spread over the training part",
+        outside="target",
+    ),
     Stage(
         "corpus",
         ("target",),
@@ -55,12 +67,22 @@ STAGES = (
     Stage("tokenizer", ("target", "corpus"), sections("tokenizer"), "pipeline.tokens.tokenizer_stage:make_tokenizer"),
     Stage("shards", ("target", "corpus", "tokenizer"), sections("shards"), "pipeline.tokens.shards_stage:make_shards"),
     Stage("pretrain", ("tokenizer", "shards"), _pretraining, TRAINING, trains=True, pretrains=True),
-    Stage("scratch", ("tokenizer", "shards"), sections("model", "scratch", "deepspeed"), TRAINING, trains=True),
+    Stage(
+        "scratch",
+        ("tokenizer", "shards"),
+        sections("model", "scratch", "deepspeed"),
+        TRAINING,
+        version=2,
+        news=REFITTED,
+        trains=True,
+    ),
     Stage(
         "finetune",
         ("tokenizer", "shards", "pretrain"),
         sections("model", "finetune", "deepspeed"),
         TRAINING,
+        version=2,
+        news=REFITTED,
         trains=True,
         pretrains=True,
     ),
@@ -69,7 +91,7 @@ STAGES = (
         ("target", "corpus", "tokenizer", "shards", "pretrain", "scratch", "finetune"),
         sections("report", "model"),
         "pipeline.report.stage:make_report",
-        version=2,
+        version=3,
     ),
 )
 NAMES = tuple(stage.name for stage in STAGES)

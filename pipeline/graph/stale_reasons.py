@@ -32,7 +32,7 @@ def why_stale(node: Node, store: Store, digests: Mapping[str, str], outside: Out
     what += [f"{name} changes" for name in inputs]
     if node.stage.outside and manifest.outside is None:
         return OLDER_KIND
-    return ", ".join(what) or ("its format changed" if node.stage.outside not in outside.faults else TEXT_UNKNOWN)
+    return ", ".join(what) or (node.stage.news if node.stage.outside not in outside.faults else TEXT_UNKNOWN)
 
 
 def _text_changes(node: Node, newest: Artifact, outside: Outside) -> list[str]:

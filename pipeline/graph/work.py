@@ -40,9 +40,12 @@ class Artifact:
                 remedy=f"Delete that folder and run stage {self.stage} again.",
             ) from None
 
-    def checked(self) -> Artifact:
-        """This artifact, after every file matched its hash. Raises DataError naming each file that does not."""
-        damaged = damaged_files(self.folder, self.manifest.files)
+    def checked(self, *, unread: str = "") -> Artifact:
+        """This artifact, after every file matched its hash, but for one that the stage must not open.
+
+        Raises DataError naming each file that does not.
+        """
+        damaged = damaged_files(self.folder, [entry for entry in self.manifest.files if entry.path != unread])
         if damaged:
             raise DataError(
                 f"{self.folder}: {'; '.join(damaged)}.",

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from gpt.counts import num_parameters
 from gpt.model import GPT
 from pipeline.corpus.installed_text import language_reference
-from pipeline.corpus.splits import target_file
+from pipeline.corpus.target_splits import target_file
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.graph.manifest import Manifest, read_manifest
 from pipeline.graph.work import Artifact

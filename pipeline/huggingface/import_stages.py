@@ -15,7 +15,7 @@ import torch
 from gpt.counts import num_parameters
 from gpt.model import GPT, GPTShape
 from pipeline.config.training_sections import PretrainedSection
-from pipeline.corpus.splits import target_text
+from pipeline.corpus.target_splits import target_text
 from pipeline.errors import ConfigError, DataError
 from pipeline.graph.stage_counts import ImportedCounts, TokenizerCounts
 from pipeline.graph.work import Work

@@ -71,21 +71,14 @@ def local_files(text: str, folder: Path, where: str = "path") -> Matches:
     )
 
 
-def one_file(text: str, folder: Path, where: str) -> LocalFile:
-    """The one file of a path or pattern. Raises ConfigError if there is none, or several."""
-    files = local_files(text, folder, where).files
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files[:3]) + (", ..." if len(files) > 3 else "")
-        raise ConfigError(
-            f"{where}: {text} matches {len(files):,} files ({names}), and a target is one text.",
-            remedy=f"Name one of them, or join them: cat {text} > target.txt",
-        )
-    return files[0]
-
-
 def is_supported(name: str) -> bool:
     """Whether records can be read from a file of this name; case matters."""
     return name.removesuffix(".zst").removesuffix(".gz").endswith(SUFFIXES)
+
+
+def is_record_file(name: str) -> bool:
+    """Whether a file of this name holds many records, and not one text."""
+    return is_supported(name) and not name.removesuffix(".zst").removesuffix(".gz").endswith(TEXT_SUFFIXES)
 
 
 def refuse_unsupported(files: Sequence[LocalFile], text: str, where: str) -> None:

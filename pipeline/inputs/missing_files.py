@@ -25,7 +25,7 @@ def refuse_address(text: str, where: str) -> None:
         return
     scheme = text.partition(":")[0]
     if where.startswith("target"):
-        remedy = "Fetch the file and give its path: a target is a file, or a hub dataset."
+        remedy = "Fetch the file and give its path: a target is a file, a pattern, or a hub dataset."
     else:
         remedy = "Write hub: and the dataset's name." if scheme == "hf" else "Write url: instead of path:."
     raise ConfigError(f"{where}: path is an address ({scheme}://), not a file.", remedy=remedy)

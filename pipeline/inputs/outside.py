@@ -26,9 +26,9 @@ from pipeline.inputs.hub_commit import COMMIT, hub_commit, refuse_local_folder
 from pipeline.inputs.local_files import (
     LocalFile,
     Unreadable,
+    is_record_file,
     local_files,
     name_of_web_file,
-    one_file,
     refuse_changed,
     refuse_unsupported,
     refuse_unsupported_address,
@@ -183,8 +183,11 @@ def _configured_target(section: TargetSection, folder: Path) -> OutsideText:
     if section.hub is not None:
         return _hub_dataset(section.hub, section.revision, folder, "target.hub")
     if section.path is not None:
-        (file,) = with_digests([one_file(section.path, folder, "target.path")])
-        return OutsideText(name_of_path(section.path), "file", {"sha256": file.sha256}, file.path, (file,))
+        files = tuple(with_digests(local_files(section.path, folder, "target.path").files))
+        if len(files) == 1 and not is_record_file(files[0].name):  # one text, whatever its name
+            return OutsideText(name_of_path(section.path), "file", {"sha256": files[0].sha256}, files[0].path, files)
+        refuse_unsupported(files, section.path, "target.path")
+        return OutsideText(name_of_path(section.path), "files", {file.name: file.sha256 for file in files}, "", files)
     if section.fallback and named_target.local_copy() is None and not named_target.can_be_fetched():
         raise EnvironmentFault(
             "Tiny Shakespeare is not in FOLIO_DATA, not in the cache, and its server does not answer.",

@@ -13,7 +13,7 @@ from pipeline.graph.stage_counts import PretrainCounts, StageCounts
 from pipeline.graph.variants import LEAK
 from pipeline.graph.work import Artifact, Work
 from pipeline.saved_models.model_files import BRANCHES, WEIGHTS
-from pipeline.saved_models.trial_record import SavedTrial, saved_trials
+from pipeline.saved_models.trial_record import SavedTrial, reported_trials
 from pipeline.saved_models.weights import load_shape
 from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.tokens.shard import target_shard
@@ -45,9 +45,9 @@ class PretrainedArm:
 
     @property
     def files(self) -> Files:
-        """Its weights: as pretrained, and at each seed's best step of finetuning."""
+        """Its weights: as pretrained, and of each finetuned seed."""
         shape = self.finetune.model_json
-        return {self.pretrained: shape, **dict.fromkeys(self.finetune.best_weights, shape)}
+        return {self.pretrained: shape, **dict.fromkeys(self.finetune.weights, shape)}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Rival:
 
     @property
     def files(self) -> Files:
-        return dict.fromkeys((*self.arm.best_weights, *self.arm.last_weights), self.arm.model_json)
+        return dict.fromkeys((*self.arm.weights, *self.arm.last_weights), self.arm.model_json)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ModelSize:
     @property
     def weights(self) -> tuple[Path, Path, Path]:
         """Of the first seed: from scratch, pretrained, finetuned."""
-        return self.scratch.trials[0].best, self.tuned.pretrained, self.tuned.finetune.trials[0].best
+        return self.scratch.weights[0], self.tuned.pretrained, self.tuned.finetune.weights[0]
 
     @property
     def files(self) -> Files:
@@ -170,9 +170,8 @@ def _points(artifacts: Artifacts, arms: tuple[TrainedArm, ...]) -> tuple[Pretrai
 
 
 def _best_trial(branch: Path) -> SavedTrial:
-    """The trial of a branch whose weights were kept, with the lowest loss on the selection split."""
-    scorable = (trial for trial in saved_trials(branch) if trial.scorable)
-    return min(scorable, key=lambda trial: trial.record.selection_loss)
+    """What is reported of a branch: its refit, or the trial with the lowest loss on the selection split."""
+    return min(reported_trials(branch), key=lambda trial: trial.record.selection_loss)
 
 
 def _rivals(work: Work, windows: ScoringWindows, section: ReportSection) -> tuple[Rival, ...]:

@@ -11,13 +11,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pipeline.report.curve_records import ReportedCurve
 from pipeline.report.report_records import ReportRecord, came_later
 from pipeline.report.section_records import (
     ReportedArms,
     ReportedContamination,
     ReportedControls,
     ReportedCost,
-    ReportedCurve,
     ReportedGain,
     ReportedImport,
     ReportedLeak,

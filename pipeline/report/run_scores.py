@@ -27,12 +27,12 @@ class RunScores:
 
     @property
     def scratch(self) -> Losses:
-        """The control's, at the best step of each seed."""
+        """The control's, with the weights of each seed that are reported."""
         return self.arms["scratch"].best
 
     @property
     def finetune(self) -> Losses:
-        """The finetuned arm's, at the best step of each seed. Only where something was pretrained."""
+        """The finetuned arm's, likewise. Only where something was pretrained."""
         return self.arms["finetune"].best
 
     @property
@@ -55,7 +55,7 @@ def scored(run: FinishedRun, device: torch.device, progress: Progress) -> RunSco
 
 def arm_weights(run: FinishedRun) -> dict[str, ArmWeights]:
     """The weights of each arm, in the order of the report."""
-    trained = {arm.name: ArmWeights(arm.model_json, arm.best_weights, arm.last_weights) for arm in run.arms}
+    trained = {arm.name: ArmWeights(arm.model_json, arm.weights, arm.last_weights) for arm in run.arms}
     if "pretrain" not in run.artifacts:
         return trained
     folder = run.artifacts["pretrain"].folder
@@ -72,7 +72,7 @@ def _files(run: FinishedRun) -> Files:
     for weights in arm_weights(run).values():
         files |= weights.files
     for point in run.points:
-        files |= dict.fromkeys((point.pretrained, point.finetuned.best), run.arms[-1].model_json)
+        files |= dict.fromkeys((point.pretrained, point.finetuned.weights), run.arms[-1].model_json)
     files |= run.leak.files if run.leak else {}
     for size in run.sizes:
         files |= size.files

@@ -21,7 +21,11 @@ from pipeline.report.report_records import (
 
 
 class ReportedTarget(ReportRecord):
-    """The target text: its three splits in characters, and the validation split in bytes and in scored tokens."""
+    """The target text: its splits in characters, and the validation split in bytes and in scored tokens.
+
+    Trials are trained on `train` and chosen on `selection`; refits are trained on both, which are the first
+    `characters - validation_characters` of the text. The validation text is the rest.
+    """
 
     name: str
     sha256: str
@@ -32,6 +36,9 @@ class ReportedTarget(ReportRecord):
     validation_characters: int
     val_bytes: int  # UTF-8; what bits per byte divide by
     val_tokens: int  # each of them scored once
+    # First character of the text, and the one after the last. Reports of the split before have neither.
+    selection_stretches: OrLeftOut[tuple[tuple[int, int], ...]] = None
+    documents: OrLeftOut[int] = None
 
 
 class ReportedTrial(ReportRecord):
@@ -45,8 +52,19 @@ class ReportedTrial(ReportRecord):
     diverged: bool
 
 
+class ReportedRefit(ReportRecord):
+    """What the seeds of an arm were trained on, and the trial that chose for them: its best step, among its steps."""
+
+    characters: int
+    chosen_step: int
+    chosen_of: int
+
+
 class ReportedArm(ReportRecord):
-    """One arm. `steps` and `best_step` are those of the median seed; an arm that was not trained has no seeds."""
+    """One arm. `steps` and `best_step` are those of the median seed; an arm that was not trained has no seeds.
+
+    Its losses are those of its refits, which end at their best step, or without `refit` of its trials' best steps.
+    """
 
     model_config = came_later("last_step_val_bits_per_byte_ci95", "last_step_val_bits_per_byte_per_seed")
     params: int
@@ -67,6 +85,7 @@ class ReportedArm(ReportRecord):
     last_step_val_bits_per_byte: float
     last_step_val_bits_per_byte_ci95: Interval
     last_step_val_bits_per_byte_per_seed: tuple[float, ...]
+    refit: OrLeftOut[ReportedRefit] = None
 
     @property
     def last_step(self) -> ReportedMean:
@@ -102,44 +121,7 @@ class ReportedReference(ReportRecord):
     low: float
     high: float
     note: str  # who published it, and of what model
-
-
-class ReportedPoint(ReportRecord):
-    """One length of pretraining, finetuned on the first seed; `flops` are those of both."""
-
-    tokens: int
-    flops: float
-    learning_rate: float
-    best_step: int
-    finetune: ReportedMean
-    zero_shot: ReportedMean
-    gain: ReportedMean
-
-
-class ReportedDoubling(ReportRecord):
-    """Where the law leads with twice the pretraining tokens: the finetuned loss, and how much lower that would be."""
-
-    tokens: int
-    finetune: ReportedMean  # extrapolated, not measured
-    saves: ReportedMean  # less than the law itself has for `unit_tokens`, not than the last point
-
-
-class ReportedLaw(ReportRecord):
-    """The fitted law: floor + scale * (tokens / unit_tokens) ** -exponent, in bits per byte."""
-
-    floor: float
-    scale: float
-    exponent: ReportedMean
-    unit_tokens: float  # those of the longest pretraining
-    largest_residual: float  # the farthest point from the law
-    next_doubling: ReportedDoubling
-
-
-class ReportedCurve(ReportRecord):
-    """The gain over pretraining tokens; no law through fewer than four points."""
-
-    points: tuple[ReportedPoint, ...]
-    law: ReportedLaw | None
+    differs: OrLeftOut[str] = None  # why the run's losses do not compare with it
 
 
 class ReportedLeak(ReportRecord):
@@ -192,6 +174,7 @@ class ReportedRival(ReportRecord):
     val_bits_per_byte: ReportedLoss
     last_step_val_bits_per_byte: float
     gain_bits_per_byte: ReportedMean | None
+    refit: OrLeftOut[ReportedRefit] = None
 
 
 class ReportedPretraining(ReportRecord):
@@ -250,6 +233,7 @@ class ReportedControls(ReportRecord):
     finetuned_from_this_pretraining: OrLeftOut[bool] = None
     no_validation_ngrams_in_shards: OrLeftOut[bool] = None
     same_windows: bool
+    refits_follow_the_best_trial: OrLeftOut[bool] = None
 
     def by_name(self) -> dict[str, bool]:
         """The controls that were checked, in order, and whether each held."""

@@ -71,7 +71,7 @@ def report_of(run: FinishedRun, scores: RunScores, device: torch.device) -> Repo
         target=target,
         arms=arms,
         gain=gain_section(run, scores),
-        references=references_section(target),
+        references=references_section(target, arms),
         curve=curve_section(run, scores),
         leak=leak_section(run, scores),
         sizes=sizes_section(run, scores),

@@ -2,8 +2,8 @@
 
 model.safetensors, model.json          pretrained (or imported) weights, and their shape
 metrics.jsonl                          a line for every step and evaluation
-trials/<trial>/best.safetensors        an arm's weights of one trial: of its best step, and of its last
-trials/<trial>/last.safetensors
+trials/<trial>/last.safetensors        an arm's weights of one training: a refit's, or a trial's of its last step
+trials/<trial>/best.safetensors        and of its best step, where trials are reported
 trials/<trial>/trial.json              how the trial went (`trial_record.py`)
 branches/<branch>/...                  the same for each branch: of pretraining, and of the arm finetuned from it
 checkpoints/step-<step>/               sharded checkpoints, while a training runs

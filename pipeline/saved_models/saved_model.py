@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.graph.manifest import MANIFEST, Manifest, read_manifest
 from pipeline.graph.store import Store
 from pipeline.saved_models.model_files import SHAPE, WEIGHTS
-from pipeline.saved_models.trial_record import SavedTrial, saved_trials
+from pipeline.saved_models.trial_record import reported_trials
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.tokenizer import TOKENIZER_FILE, Tokenizer, load_tokenizer
 
@@ -27,7 +26,7 @@ class SavedModel:
 
     @classmethod
     def of(cls, path: Path) -> SavedModel:
-        """The model at a path: a weights file, a training stage's artifact (its best trial), or an import's folder.
+        """The model at a path: a weights file, a training stage's artifact (a refit of it), or an import's folder.
 
         Raises DataError if the path holds no weights, or weights in a folder that does not say their tokenizer.
         """
@@ -58,19 +57,14 @@ def open_model(path: Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
 def _weights(path: Path) -> Path:
     if path.is_file():
         return path
-    for candidate in (path / WEIGHTS, *(trial.best for trial in _trials_by_loss(path))):
+    by_loss = sorted(reported_trials(path), key=lambda trial: trial.record.selection_loss)  # of refits the first
+    for candidate in (path / WEIGHTS, *(trial.weights for trial in by_loss)):
         if candidate.is_file():
             return candidate
     raise DataError(
         f"{path} holds no weights.",
         remedy="Give a .safetensors file, or a folder artifacts/pretrain-…, scratch-… or finetune-….",
     )
-
-
-def _trials_by_loss(artifact: Path) -> Iterator[SavedTrial]:
-    losses = [(trial.record.best_selection_nats_per_token, trial) for trial in saved_trials(artifact)]
-    finite = [(loss, trial) for loss, trial in losses if loss is not None]
-    yield from (trial for _, trial in sorted(finite, key=lambda pair: pair[0]))
 
 
 def _artifact_of(weights: Path) -> Path:

@@ -43,6 +43,7 @@ class TrialRecord(BaseModel):
     best_selection_nats_per_token: float | None
     diverged: bool
     curve: tuple[CurvePoint, ...]
+    refit: bool = False  # trained on all text that may be, and so with nothing left to evaluate it on
 
     @classmethod
     def read(cls, path: Path) -> TrialRecord:
@@ -91,12 +92,28 @@ class SavedTrial:
         return self.folder / LAST
 
     @property
+    def weights(self) -> Path:
+        """Those that are scored: of a refit the last, of a trial those of its best step."""
+        return self.last if self.record.refit else self.best
+
+    @property
+    def step(self) -> int | None:
+        """The step of those weights; None if no evaluation of a trial gave a finite loss."""
+        return self.record.steps if self.record.refit else self.record.best_step
+
+    @property
     def scorable(self) -> bool:
-        """Whether both weights are there. Rates that lost keep none; a training that diverged may have left none."""
-        return self.best.exists() and self.last.exists()
+        """Whether its weights are there. What is not reported keeps none; one that diverged may have left none."""
+        return self.weights.exists() and self.last.exists()
 
 
 def saved_trials(arm: Path) -> list[SavedTrial]:
-    """The finished trials below an arm's folder, by name. Raises DataError if a record is damaged."""
+    """The finished trials and refits below an arm's folder, by name. Raises DataError if a record is damaged."""
     records = sorted(arm.glob(f"{TRIALS}/*/{TRIAL_RECORD}"))
     return [SavedTrial(path.parent, TrialRecord.read(path)) for path in records]
+
+
+def reported_trials(arm: Path) -> list[SavedTrial]:
+    """Those whose weights were kept: the refits of an arm, or its trials if it has none. Raises as `saved_trials`."""
+    scorable = [trial for trial in saved_trials(arm) if trial.scorable]
+    return [trial for trial in scorable if trial.record.refit] or scorable

@@ -35,11 +35,13 @@ def target_named(text: str, folder: Path) -> dict[str, str]:
     if not _is_local(text) and (hub := HUB_NAME.fullmatch(text)):
         return {"hub": hub[1], **({"subset": hub[2]} if hub[2] else {})}
     if Path(text).is_dir():
-        files = sorted(path.name for path in Path(text).iterdir() if path.is_file())
-        raise ConfigError(
-            f"TARGET {text} is a folder, and a target is one text.",
-            remedy=f"Name a file in it: {', '.join(files[:3])}." if files else "Name a file.",
-        )
+        patterns = _patterns_below(Path(text), "TARGET")
+        if len(patterns) > 1:
+            raise ConfigError(
+                f"TARGET {text} is a folder of several kinds of files, and a target is one text, or files of one kind.",
+                remedy=f"Name one of them: {', '.join(patterns)}.",
+            )
+        return {"path": _path_in_config(patterns[0], folder)}
     return {"path": _path_in_config(text, folder)}
 
 
@@ -48,7 +50,7 @@ def sources_named(text: str, folder: Path) -> list[dict[str, str]]:
     if text.startswith(("http://", "https://")):
         return [{"url": text}]
     if Path(text).is_dir():
-        return [{"path": _path_in_config(pattern, folder)} for pattern in _patterns_below(Path(text))]
+        return [{"path": _path_in_config(pattern, folder)} for pattern in _patterns_below(Path(text), "--corpus")]
     if not _is_local(text) and (hub := HUB_NAME.fullmatch(text)):
         return [{"hub": hub[1], **({"subset": hub[2]} if hub[2] else {})}]
     return [{"path": _path_in_config(text, folder)}]
@@ -80,12 +82,12 @@ def _is_local(text: str) -> bool:
     return os.path.lexists(text) or text.startswith((".", "/", "~", "$")) or WILDCARDS.search(text) is not None
 
 
-def _patterns_below(folder: Path) -> list[str]:
+def _patterns_below(folder: Path, argument: str) -> list[str]:
     """A pattern for each kind of readable file below a folder. Raises ConfigError if there is none."""
     names = [path.name for path in sorted(folder.rglob("*")) if path.is_file() and is_supported(path.name)]
     if not names:
         raise ConfigError(
-            f"--corpus {folder}: no file below it is text that Folio reads.",
+            f"{argument} {folder}: no file below it is text that Folio reads.",
             remedy="It reads .txt, .jsonl, .json and .parquet, each also with .gz or .zst.",
         )
     return [f"{folder}/**/*{suffix}" for suffix in sorted({"".join(Path(name).suffixes[-2:]) for name in names})]

@@ -30,7 +30,7 @@ LARGEST_MICRO_BATCH = 16
 SOURCE_BYTES = 5_000_000
 EVALUATIONS = 10  # of one trial, and of pretraining
 PATIENCE = 4
-SHORT_MINUTES = 6  # below that, two seeds: four trials an arm instead of five
+SHORT_MINUTES = 6  # below that, two seeds: five trainings an arm instead of six
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class Amounts:
     """Tokens of each training."""
 
     pretrain: int
-    scratch: int  # of one trial
-    finetune: int  # of one trial
-    trials: int  # of each arm
+    scratch: int  # of one trial or refit
+    finetune: int  # likewise
+    trainings: int  # of each arm: trials and refits
 
 
 def amounts(size: CandidateModel, total: float, wish: Wish) -> Amounts:
     """Share `total` tokens of training among pretraining and both arms; what an arm has no use for pretraining gets."""
-    trials = 4 if wish.minutes < SHORT_MINUTES else 5
+    trainings = len(CONTROL_RATES) + (2 if wish.minutes < SHORT_MINUTES else 3)
     target = TRAIN_SHARE * wish.texts.target_bytes / size.bytes_per_token
-    scratch = min(CONTROL_SHARE * total / trials, TARGET_EPOCHS * target)
-    finetune = min(FINETUNE_SHARE * total / trials, FINETUNE_EPOCHS * target)
-    left = total - trials * (scratch + finetune)
+    scratch = min(CONTROL_SHARE * total / trainings, TARGET_EPOCHS * target)
+    finetune = min(FINETUNE_SHARE * total / trainings, FINETUNE_EPOCHS * target)
+    left = total - trainings * (scratch + finetune)
     pretrain = min(left, CORPUS_EPOCHS * wish.texts.corpus_bytes / size.bytes_per_token)
-    return Amounts(int(pretrain), int(scratch), int(finetune), trials)
+    return Amounts(int(pretrain), int(scratch), int(finetune), trainings)
 
 
 def config_values(size: CandidateModel, total: float, wish: Wish) -> dict[str, Any]:
@@ -99,8 +99,8 @@ def config_values(size: CandidateModel, total: float, wish: Wish) -> dict[str, A
             "evaluate_every": max(pretrain_tokens // batch // EVALUATIONS, 1),
             "evaluate_tokens": max(min(65_536, pretrain_tokens // 50) // unit, 1) * unit,
         },
-        "scratch": {**common, **_arm(share.scratch, arm_batch, unit, rate, CONTROL_RATES, share.trials)},
-        "finetune": {**common, **_arm(share.finetune, arm_batch, unit, rate, FINETUNE_RATES, share.trials)},
+        "scratch": {**common, **_arm(share.scratch, arm_batch, unit, rate, CONTROL_RATES, share.trainings)},
+        "finetune": {**common, **_arm(share.finetune, arm_batch, unit, rate, FINETUNE_RATES, share.trainings)},
         "launch": {"ranks": wish.ranks},
     }
 
@@ -118,9 +118,9 @@ def _corpus(size: CandidateModel, tokens: int, wish: Wish) -> dict[str, Any]:
     return section
 
 
-def _arm(tokens: int, batch: int, unit: int, peak: float, shares: tuple[float, ...], trials: int) -> dict[str, Any]:
-    """One arm: a grid of rates on the first seed, and the best of them on the others."""
-    seeds = range(1, trials - len(shares) + 2)
+def _arm(tokens: int, batch: int, unit: int, peak: float, shares: tuple[float, ...], trainings: int) -> dict[str, Any]:
+    """One arm: a grid of rates on the first seed, and a refit of the best of them on every seed."""
+    seeds = range(1, trainings - len(shares) + 1)
     steps = max(tokens // batch, EVALUATIONS)
     return {
         "learning_rates": [_rounded(peak * share) for share in shares],

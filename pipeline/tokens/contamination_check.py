@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.config.text_sections import DecontaminateSection
 from pipeline.corpus.contamination import Ngram, ngrams_of_file
-from pipeline.corpus.splits import target_file
+from pipeline.corpus.target_splits import target_file
 from pipeline.execution.worker_pool import WorkerPool
 from pipeline.graph.stage_counts import CorpusCounts
 from pipeline.graph.work import Work

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.corpus.parts import part_paths, read_part
-from pipeline.corpus.splits import CORPUS_SPLITS, TARGET_SPLITS, target_file, target_text
+from pipeline.corpus.splits import CORPUS_SPLITS
+from pipeline.corpus.target_splits import TARGET_SPLITS, target_parts
 from pipeline.errors import DataError
 from pipeline.execution.worker_pool import WorkerPool, worker_pool
 from pipeline.graph.stage_counts import CorpusCounts, ShardsCounts, TextTotals
@@ -65,6 +66,7 @@ def make_shards(work: Work) -> ShardsCounts:
         target_train=totals([target["train"]]),
         target_selection=totals([target["selection"]]),
         target_validation=totals([target["validation"]]),
+        target_refit=totals([target["refit"]]),
         corpus_train=totals(corpus["train"]),
         corpus_validation=totals(corpus["validation"]),
         sources=by_source(corpus["train"]),
@@ -89,16 +91,17 @@ def by_source(infos: Sequence[ShardInfo]) -> dict[str, TextTotals]:
 
 
 def write_target(work: Work) -> dict[str, ShardInfo]:
-    """Write the target's splits, one document and one shard each; returns what each shard says about itself."""
+    """Write a shard for each of the target's splits, a row for each part; returns what each says about itself."""
     tokenizer = load_tokenizer(work.inputs["tokenizer"].folder)
-    infos = {}
+    infos: dict[str, ShardInfo] = {}
     target = work.inputs["target"].folder
     for split in TARGET_SPLITS:
         shard = target_shard(work.folder, split)
         shard.parent.mkdir(parents=True, exist_ok=True)
-        text = target_text(target, split)
-        rows = encode_rows(tokenizer, [split], [text])
-        encoded = EncodedFile(target_file(target, split).name, "target", rows, len(text.encode()))
+        parts = target_parts(target, split)
+        names = [f"{split}-{number}" for number in range(len(parts))]
+        rows = encode_rows(tokenizer, names, parts)
+        encoded = EncodedFile(split, "target", rows, sum(len(part.encode()) for part in parts))
         infos[split] = _write(shard, [encoded], tokenizer)
     return infos
 

@@ -20,7 +20,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pipeline.config.text_sections import TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
-from pipeline.corpus.splits import TARGET_SPLITS, target_text
+from pipeline.corpus.target_splits import target_text
 from pipeline.execution.worker_pool import worker_pool
 from pipeline.graph.stage_counts import CorpusCounts, TokenizerCounts
 from pipeline.graph.work import Work
@@ -49,7 +49,7 @@ def make_tokenizer(work: Work) -> TokenizerCounts:
     samples[TARGET] = [target_text(target, "train")]
     if section.kind == "char":
         # The lecture's alphabet is that of the whole text, validation included.
-        content = characters("".join(target_text(target, split) for split in TARGET_SPLITS))
+        content = characters("".join(target_text(target, split) for split in ("refit", "validation")))
     else:
         content = byte_pairs(list(chain.from_iterable(samples.values())), section.vocab_size)
     write_text(work.folder / TOKENIZER_FILE, content)

@@ -1,4 +1,4 @@
-"""Both arms on every rank: the trials of scratch or finetune, and for finetune those of each branch of pretraining."""
+"""Both arms on every rank: the trainings of scratch or finetune, and those of each branch that finetune starts from."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ from pipeline.training.trials import ArmTrials, Trial, discard, run_trials
 
 @dataclass(frozen=True)
 class ArmTraining:
-    """What the trials of one arm have in common: they differ in learning rate and seed, and in nothing else."""
+    """What the trainings of one arm have in common. Trials differ in learning rate and seed, and in nothing else."""
 
     section: ArmSection
     inputs: TrainingInputs
     geometry: BatchGeometry
-    target: Mixture  # trained on
+    target: Mixture  # trials are trained on
     selection: ScoringWindows  # chooses the learning rate and the best step
+    refit: Mixture  # refits are trained on: both of these
     world: World
     progress: Progress
     folder: Path  # receives trials/ and the metrics of all of them
@@ -49,7 +50,8 @@ class ArmTraining:
             inputs=inputs,
             geometry=BatchGeometry.of(job.stage, section, context=context, world_size=world.world_size),
             # The arms are compared on the validation split, so nothing here opens it.
-            target=inputs.target(),
+            target=inputs.target("train"),
+            refit=inputs.target("refit"),
             selection=ScoringWindows.covering(inputs.stream("target/selection.arrow"), context=context),
             world=world,
             progress=progress,
@@ -61,8 +63,9 @@ class ArmTraining:
         return replace(self, folder=self.folder / BRANCHES / weights.parent.name, start=weights)
 
     def finish_trials(self, seeds: Sequence[int]) -> ArmTrials:
-        """The grid of rates on the first seed, then the best on the others. Collective."""
-        return run_trials(self.folder, self.section.learning_rates, seeds, self.train_trial)
+        """The grid of rates on the first seed, then what is reported on each. Collective."""
+        section = self.section
+        return run_trials(self.folder, section.learning_rates, seeds, self.train_trial, refit=section.refit)
 
     def train_trial(self, trial: Trial, folder: Path) -> None:
         """Train one trial to its end and leave its weights in `folder`. Raises Diverged and Preempted. Collective."""
@@ -73,38 +76,48 @@ class ArmTraining:
             self.progress.say(f"{trial.name}: {best}")
 
     def spec(self, trial: Trial, folder: Path) -> TrainingSpec:
-        """How one trial is trained in its folder."""
+        """How one trial or refit is trained in its folder."""
         section, rate, seed = self.section, trial.learning_rate, trial.seed
+        plan = TrainingPlan.of(
+            section,
+            steps=self.in_epochs_of_refit(section.max_steps) if trial.is_refit else section.max_steps,
+            peak=rate,
+            seed=seed,
+            geometry=self.geometry,
+            patience=0 if trial.is_refit else section.patience,
+        )
+        if trial.refit_step is not None:
+            plan = replace(plan, stop_at=self.in_epochs_of_refit(trial.refit_step))
+        text = self.refit if trial.is_refit else self.target
         return TrainingSpec(
             label=f"{trial.name} ({self._place_of(trial) if self.start is None else self.folder.name})",
             section=section,
             deepspeed=self.inputs.job.config_slice["deepspeed"],
-            plan=TrainingPlan.of(
-                section,
-                steps=section.max_steps,
-                peak=rate,
-                seed=seed,
-                geometry=self.geometry,
-                patience=section.patience,
-            ),
-            batches=Batches(self.target, batch_samples=self.geometry.batch_samples, seed=seed),
-            held_out=self.selection,
+            plan=plan,
+            batches=Batches(text, batch_samples=self.geometry.batch_samples, seed=seed),
+            held_out=None if trial.is_refit else self.selection,
             folder=folder,
             metrics_folder=self.folder,
-            identity=self.inputs.identity(learning_rate=rate, seed=seed),
+            identity=self.inputs.identity(learning_rate=rate, seed=seed, stop_at=plan.steps),
             trial=trial.name,
+            keeps_best=not section.refit,
         )
 
+    def in_epochs_of_refit(self, steps: int) -> int:
+        """As many epochs of the larger text as these steps are of the smaller."""
+        return max(round(steps * self.refit.num_samples / self.target.num_samples), 1)
+
     def _place_of(self, trial: Trial) -> str:
-        """Which of the arm's trials it is, as "2 of 5"."""
+        """Which of the arm's trainings it is, as "2 of 6"."""
         rates, seeds = self.section.learning_rates, self.section.seeds
-        first = trial.seed == seeds[0]
-        place = rates.index(trial.learning_rate) if first else len(rates) + seeds.index(trial.seed) - 1
-        return f"{place + 1} of {len(rates) + len(seeds) - 1}"
+        first = len(rates) if self.section.refit else len(rates) - 1  # before the first that is reported
+        in_grid = not trial.is_refit and trial.seed == seeds[0]
+        place = rates.index(trial.learning_rate) if in_grid else first + seeds.index(trial.seed)
+        return f"{place + 1} of {first + len(seeds)}"
 
 
 def train_arm(job: Job, world: World, progress: Progress) -> ArmCounts | None:
-    """Train scratch or finetune on the target's train split; leaves the weights of the best learning rate's trials.
+    """Train scratch or finetune on the target; leaves the weights of what is reported.
 
     The arms differ in where their weights start, and in nothing else. Counts on rank 0, None on the others. Collective.
     """
@@ -119,7 +132,7 @@ def train_arm(job: Job, world: World, progress: Progress) -> ArmCounts | None:
     save_shape(arm.folder, arm.inputs.shape)
     # Only now: a stage that is interrupted before its end must find every trial's weights again.
     for training, records in [(arm, trials), *branch_trials]:
-        discard(training.folder, records.learning_rate)
+        discard(training.folder, records)
     finetuned = [
         FinetunedBranch(branch=branch.folder.name, **_totals(branch, records)) for branch, records in branch_trials
     ]
@@ -135,13 +148,13 @@ def _branch_weights(job: Job) -> list[Path]:
 
 def _totals(arm: ArmTraining, trials: ArmTrials) -> dict[str, Any]:
     """The fields of `ArmTotals`."""
-    every = [*trials.grid, *trials.chosen[1:]]  # the first of the chosen is one of the grid
     return {
-        "learning_rate": trials.learning_rate,
+        "learning_rate": trials.best.learning_rate,
+        "chosen_step": trials.best.best_step,
         "grid": tuple(record.summary() for record in trials.grid),
         "seeds": arm.section.seeds,
-        "trials": tuple(record.summary() for record in trials.chosen),
-        "tokens": sum(record.tokens for record in every),
-        "tokens_per_second": median(record.tokens_per_second for record in every),
+        "trials": tuple(record.summary() for record in trials.reported),
+        "tokens": sum(record.tokens for record in trials.all),
+        "tokens_per_second": median(record.tokens_per_second for record in trials.all),
         "parameters": num_parameters(arm.inputs.shape),
     }

@@ -48,11 +48,12 @@ class TrainingSpec:
     folder: Path  # receives checkpoints/ and the weights
     metrics_folder: Path  # receives metrics.jsonl and tensorboard/
     identity: Mapping[str, Any]  # what must not change between an interruption and its resume
-    trial: str = ""  # its name, if it is one of several: marks its metrics, and its best weights are kept, too
+    trial: str = ""  # its name, if it is one of several: marks its metrics
+    keeps_best: bool = False  # the weights of its best evaluation, too
 
 
 def train_to_end(spec: TrainingSpec, model: GPT, world: World, progress: Progress) -> State:
-    """Train the model from its newest valid checkpoint on; leaves its last weights, and a trial's best ones.
+    """Train the model from its newest valid checkpoint on; leaves its last weights, and the best if asked to.
 
     Raises Diverged and Preempted as the loop does. Collective.
     """
@@ -125,7 +126,7 @@ def _watched(spec: TrainingSpec, state: State, world: World, progress: Progress)
 
 def _keep_best(spec: TrainingSpec, engine: Engine, state: State) -> None:
     # Pretraining is used at its end, where the learning rate has decayed: its best step on the way is of no use.
-    if spec.trial:
+    if spec.keeps_best:
         _leave_weights(spec.folder / BEST, engine, state)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt.model import GPT, GPTShape
+from pipeline.corpus.target_splits import Split
 from pipeline.distributed.job import Job
 from pipeline.errors import DataError
 from pipeline.graph.fingerprints import identity
@@ -56,9 +57,9 @@ class TrainingInputs:
             tokenizer_sha256=self.tokenizer_sha256,
         )
 
-    def target(self) -> Mixture:
-        """The target's train split."""
-        return Mixture([(self.stream("target/train.arrow"), 1.0)], self.shape.context)
+    def target(self, split: Split) -> Mixture:
+        """A split of the target that is trained on: "train" or "refit"."""
+        return Mixture([(self.stream(f"target/{split}.arrow"), 1.0)], self.shape.context)
 
     def first_model(self, seed: int, start: Path | None = None) -> GPT:
         """The model before the first step: drawn from the seed, or for finetune the weights in `start`.

@@ -11,7 +11,7 @@ from pipeline.distributed.launch import launch_job, num_ranks
 from pipeline.graph.fitted_batch import TrainingText, fitted_section
 from pipeline.graph.stage_counts import ArmCounts, PretrainCounts, ShardsCounts
 from pipeline.graph.work import Work
-from pipeline.tokens.shard import refuse_impossible_rows
+from pipeline.tokens.shard import refuse_impossible_rows, target_shard
 
 if TYPE_CHECKING:
     from pipeline.distributed.world import World
@@ -24,10 +24,13 @@ def train_stage(work: Work) -> PretrainCounts | ArmCounts:
     Raises DataError if an input is damaged, which is found before any rank starts, and whatever ended the training.
     """
     started = time.monotonic()
+    # Nothing that trains opens the text that is scored, not even to hash it: the report does that.
+    shards = work.inputs["shards"].folder
+    scored = target_shard(shards, "validation")
     for artifact in work.inputs.values():
-        artifact.checked()
+        artifact.checked(unread=str(scored.relative_to(shards)))
     # Once, and not by every rank: it reads all tokens, right after hashing has brought them into memory.
-    for path in sorted(work.inputs["shards"].folder.rglob("*.arrow")):
+    for path in sorted(set(shards.rglob("*.arrow")) - {scored}):
         refuse_impossible_rows(path)
     # Plain JSON, because rank 0 is another process, perhaps on another host, and leaves its counts in a file.
     outcome = launch_job(fitted_job(work), work.ranks)

@@ -99,6 +99,7 @@ class TrainingPlan:
     skip_limit: int
     spike: float | None = None  # robust z-score above which a loss is skipped; None skips none
     forks: frozenset[int] = frozenset()  # steps that branches start from: saved, whatever `save_every` says
+    stop_at: int | None = None  # a step before the schedule's end, or that
 
     @classmethod
     def of(
@@ -124,7 +125,7 @@ class TrainingPlan:
 
     @property
     def steps(self) -> int:
-        return self.schedule.steps
+        return self.schedule.steps if self.stop_at is None else self.stop_at
 
     def evaluates_at(self, step: int) -> bool:
         """At every multiple of `evaluate_every` and at the end."""

@@ -1,4 +1,9 @@
-"""The trials of one arm: a grid of learning rates on the first seed, then the best rate on every seed."""
+"""The trainings of one arm: trials of a grid of learning rates on the first seed, then what is reported, on every seed.
+
+What is reported is a refit: the best trial's rate, on all text that may be trained on, stopped where the best trial was
+best. It sees nothing that chose. With `refit: false` the trials themselves are reported, at their best steps.
+docs/decisions/choose-then-refit.md
+"""
 
 from __future__ import annotations
 
@@ -20,34 +25,45 @@ from pipeline.training.metrics import curve, read_metrics
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of an arm. The seed decides the data's order, the dropout and, for scratch, the first weights."""
+    """One training of an arm. The seed decides the data's order, the dropout and, for scratch, the first weights.
+
+    A refit has the step at which the best trial was best, in that trial's steps.
+    """
 
     learning_rate: float
     seed: int
+    refit_step: int | None = None
+
+    @property
+    def is_refit(self) -> bool:
+        return self.refit_step is not None
 
     @property
     def name(self) -> str:
-        return f"lr-{self.learning_rate:g}-seed-{self.seed}"
+        return f"{'refit-' if self.is_refit else ''}lr-{self.learning_rate:g}-seed-{self.seed}"
 
 
 @dataclass(frozen=True)
 class ArmTrials:
-    """The records of an arm's trials: the grid on the first seed, by rate, and the best rate's on every seed."""
+    """The records of an arm's trainings: the grid on the first seed, by rate, and what is reported, by seed."""
 
     grid: tuple[TrialRecord, ...]
-    chosen: tuple[TrialRecord, ...]  # its first is one of the grid's
+    best: TrialRecord  # of the grid
+    reported: tuple[TrialRecord, ...]  # with the best's learning rate
 
     @property
-    def learning_rate(self) -> float:
-        """The best of the grid."""
-        return self.chosen[0].learning_rate
+    def all(self) -> tuple[TrialRecord, ...]:
+        """Every training, once."""
+        return (*self.grid, *(record for record in self.reported if record not in self.grid))
 
 
 TrainTrial = Callable[[Trial, Path], None]  # trains one trial in its folder
 
 
-def run_trials(arm: Path, rates: Sequence[float], seeds: Sequence[int], train_trial: TrainTrial) -> ArmTrials:
-    """Run the trials of an arm below its folder. Collective.
+def run_trials(
+    arm: Path, rates: Sequence[float], seeds: Sequence[int], train_trial: TrainTrial, *, refit: bool = True
+) -> ArmTrials:
+    """Run the trials of an arm below its folder, then its refits if there are to be any. Collective.
 
     Finished trials are not repeated. A rate that diverges has lost. Raises Diverged if every rate did, and DataError if
     the record of a finished trial is damaged.
@@ -60,8 +76,9 @@ def run_trials(arm: Path, rates: Sequence[float], seeds: Sequence[int], train_tr
             f"Training diverged at every learning rate: {', '.join(f'{rate:g}' for rate in rates)}.",
             remedy="Add lower ones to learning_rates.",
         )
-    others = [_finish(arm, Trial(best.learning_rate, seed), train_trial) for seed in seeds[1:]]
-    return ArmTrials(tuple(grid), (best, *others))
+    step = best.best_step if refit else None
+    trials = [Trial(best.learning_rate, seed, step) for seed in seeds]
+    return ArmTrials(tuple(grid), best, tuple(_finish(arm, trial, train_trial) for trial in trials))
 
 
 def _selection_loss(record: TrialRecord) -> float:
@@ -73,11 +90,11 @@ def folder_of(arm: Path, trial: Trial) -> Path:
     return arm / TRIALS / trial.name
 
 
-def discard(arm: Path, chosen_rate: float) -> None:
-    """Delete the weights of the rates that lost, and the checkpoints of all trials."""
+def discard(arm: Path, trials: ArmTrials) -> None:
+    """Delete the weights of what is not reported, and the checkpoints of all."""
     for trial in saved_trials(arm):
         shutil.rmtree(trial.folder / CHECKPOINTS, ignore_errors=True)
-        if trial.record.learning_rate != chosen_rate:
+        if trial.record not in trials.reported:
             for weights in (trial.best, trial.last):
                 weights.unlink(missing_ok=True)
 
@@ -119,4 +136,5 @@ def _record(arm: Path, trial: Trial, diverged: bool) -> TrialRecord:
         best_selection_nats_per_token=loss,
         diverged=diverged,
         curve=points,
+        refit=trial.is_refit,
     )

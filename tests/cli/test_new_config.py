@@ -61,7 +61,6 @@ def test_a_config_that_exists_is_kept_unless_the_user_insists(own_texts: Path, i
     ("arguments", "refusal"),
     [
         (("nowhere.txt",), "nowhere.txt"),
-        (("texts", "--corpus", "texts"), "is a folder, and a target is one text"),
         (("my.txt", "--corpus", "nothing/*.txt"), "nothing/*.txt"),
         (("my.txt", "--corpus", "texts", "-o", "no/such/folder/mine.yaml"), "no/such/folder"),
     ],

@@ -49,6 +49,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             ("corpus/validation-00000", "prose", 10),
             ("target/train", "target", 40),
             ("target/selection", "target", 6),
+            ("target/refit", "target", 46),
         ]
     ):
         _write_words(root / "shards" / f"{name}.arrow", tokenizer, name, source, documents, seed=number)

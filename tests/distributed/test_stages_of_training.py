@@ -36,17 +36,38 @@ def test_chain_of_training_stages_leaves_weights_and_trials(
         counts = run_local_ranks(job, ranks)
         trials = Path(job.folder) / "trials"
         chosen = counts["learning_rate"]
-        assert counts["tokens"] == 3 * 8 * 128, "two rates, then the better one with the second seed"
+        refits = {f"refit-lr-{chosen:g}-seed-{seed}" for seed in (1, 2)}
+        # As many epochs of 46 documents as the best trial had of 40.
+        steps = round(counts["chosen_step"] * 46 / 40)
+        assert counts["tokens"] == (2 * 8 + 2 * steps) * 128, "two rates, then both seeds with the better one"
         assert counts["tokens_per_second"] > 0
-        assert sorted(path.name for path in trials.iterdir()) == sorted(
-            {f"lr-{rate:g}-seed-1" for rate in (1e-2, 1e-3)} | {f"lr-{chosen:g}-seed-2"}
-        )
+        assert {path.name for path in trials.iterdir()} == refits | {f"lr-{rate:g}-seed-1" for rate in (1e-2, 1e-3)}
         for folder_of_trial in trials.iterdir():
             trial = json.loads((folder_of_trial / "trial.json").read_bytes())
             kept = {path.name for path in folder_of_trial.iterdir()}
-            weights = {"best.safetensors", "last.safetensors"} if trial["learning_rate"] == chosen else set()
-            assert kept == {"trial.json"} | weights
-            assert [point["step"] for point in trial["curve"]] == [4, 8]
+            if folder_of_trial.name in refits:
+                assert (kept, trial["steps"], trial["curve"]) == ({"trial.json", "last.safetensors"}, steps, [])
+            else:
+                assert kept == {"trial.json"}
+                assert [point["step"] for point in trial["curve"]] == [4, 8]
+
+
+@pytest.mark.parametrize("stage", ["scratch", "finetune"])
+def test_training_never_opens_the_validation_text(job_in: Callable[..., Job], tmp_path: Path, stage: str) -> None:
+    pretrain = job_in(tmp_path / "pretrain", "pretrain")
+    run_local_ranks(pretrain, 1)
+    job = job_in(tmp_path / stage, stage, more_inputs={"pretrain": pretrain.folder})
+    # The jobs of these tests have no such shard; a real one is made unreadable in tests/faults/test_whole_run.py.
+    assert not list(Path(job.input("shards")).glob("target/validation*"))
+    assert run_local_ranks(job, 1)["trials"]
+
+
+def test_trials_are_reported_where_refits_are_switched_off(job_in: Callable[..., Job], tmp_path: Path) -> None:
+    job = job_in(tmp_path / "scratch", "scratch", refit=False)
+    counts = run_local_ranks(job, 1)
+    assert counts["tokens"] == 3 * 8 * 128, "two rates, then the better one with the second seed"
+    kept = {path.parent.name for path in Path(job.folder).glob("trials/*/best.safetensors")}
+    assert kept == {f"lr-{counts['learning_rate']:g}-seed-{seed}" for seed in (1, 2)}
 
 
 def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
@@ -78,8 +99,8 @@ def test_a_branch_is_the_shorter_pretraining_and_each_is_finetuned(
     for one in tuned["branches"]:
         arm = Path(job.folder) / "branches" / one["branch"]
         assert len(one["grid"]) == 2 and [trial["seed"] for trial in one["trials"]] == [1]
-        kept = arm / "trials" / f"lr-{one['learning_rate']:g}-seed-1"
-        assert {path.name for path in kept.iterdir()} == {"trial.json", "best.safetensors", "last.safetensors"}
+        kept = arm / "trials" / f"refit-lr-{one['learning_rate']:g}-seed-1"
+        assert {path.name for path in kept.iterdir()} == {"trial.json", "last.safetensors"}
 
 
 def test_without_a_held_out_part_pretraining_and_its_branches_reach_their_ends(

@@ -271,7 +271,7 @@ def test_changed_tokenizer_is_refused_before_training(copied):
 def test_too_little_data_for_one_batch_is_refused_with_the_numbers(copied):
     arguments = ("--set", "scratch.batch_tokens=262144")
     line = refusal(folio(copied, "scratch", copied / "small.yaml", *arguments, store="copied"), 2)
-    assert "asks for 8,192 samples a batch, but the target's training split has 1,057 samples" in line
+    assert "asks for 8,192 samples a batch, but the target's training split has 1,056 samples" in line
     assert "Use scratch.batch_tokens=33792" in line
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from gpt.model import GPT, GPTShape
 from pipeline.config.schema import LaunchSection, ReportSection
 from pipeline.config.training_sections import FinetuneSection, ModelSection, PretrainSection, ScratchSection
-from pipeline.corpus.target_stage import cut
+from pipeline.corpus.target_splits import TARGET_SPLITS, TargetSplits, split_target, target_parts
 from pipeline.graph.manifest import Manifest, file_entries, write_manifest
 from pipeline.graph.stage_counts import (
     ArmCounts,
@@ -28,12 +28,11 @@ from pipeline.graph.stage_counts import (
     TargetCounts,
     TextTotals,
     TokenizerCounts,
-    TrialSummary,
 )
 from pipeline.graph.variants import Variant
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
-from pipeline.saved_models.model_files import BEST, LAST, METRICS, TRIALS, WEIGHTS
+from pipeline.saved_models.model_files import LAST, METRICS, TRIALS, WEIGHTS
 from pipeline.saved_models.trial_record import CurvePoint, TrialRecord
 from pipeline.saved_models.weights import load_shape, save_shape, save_weights
 from pipeline.tokens.shard import Rows, ShardInfo, write_shard
@@ -99,7 +98,7 @@ class Chain:
     def save_trained(self, path: Path, shape: GPTShape, *, seed: int, steps: int) -> None:
         """Weights of a model after some steps on the training text."""
         tokenizer = load_tokenizer(self.artifacts["tokenizer"].folder)
-        text = (self.artifacts["target"].folder / "train.txt").read_text()
+        text = (self.artifacts["target"].folder / "refit.txt").read_text()
         ids = torch.from_numpy(tokenizer.encode(text).astype(np.int64))
         save_weights(path, trained(shape, ids, seed=seed, steps=steps).state_dict())
 
@@ -125,27 +124,23 @@ class Builder:
         self.chain = chain
 
     def build(self) -> None:
-        texts = cut(text_of(0, 900), selection=0.05, validation=0.1)
-        self.target(texts)
+        text = text_of(0, 900)
+        self.target(text, split_target([text], selection=0.05, validation=0.1))
         self.corpus()
         self.tokenizer()
         tokenizer = load_tokenizer(self.chain.artifacts["tokenizer"].folder)
-        self.shards(tokenizer, texts)
+        self.shards(tokenizer)
         shape = GPTShape(vocab_size=tokenizer.vocab_size, layers=1, width=16, heads=2, context=CONTEXT)
         self.pretrain(shape)
         for stage, steps in (("scratch", 5), ("finetune", 40)):
             self.arm(stage, shape, steps)
 
-    def target(self, texts: dict[str, str]) -> None:
-        folder = self.folder("target")
-        sizes: dict[str, Any] = {}
-        for split, text in texts.items():
-            (folder / f"{split}.txt").write_text(text, encoding="utf-8")
-            sizes |= {f"{split}_characters": len(text), f"{split}_bytes": len(text.encode())}
-        characters = sum(map(len, texts.values()))
-        counts = TargetCounts(
-            name="words.txt", origin="path", sha256="0" * 64, characters=characters, bytes=characters, **sizes
-        )
+    def target(self, text: str, splits: TargetSplits) -> None:
+        splits.write(self.folder("target"), text)
+        sizes: dict[str, Any] = {"characters": len(text), "bytes": len(text), "selection_stretches": splits.selection}
+        for split in TARGET_SPLITS:
+            sizes |= dict.fromkeys((f"{split}_characters", f"{split}_bytes"), splits.characters(split))
+        counts = TargetCounts(name="words.txt", origin="path", sha256="0" * 64, **sizes)
         self.finish("target", {"target": {"path": "${FOLIO_DATA}/words.txt"}}, (), counts)
 
     def corpus(self) -> None:
@@ -166,9 +161,9 @@ class Builder:
         counts = TokenizerCounts(kind="char", vocab_size=tokenizer.vocab_size, sha256=tokenizer.sha256)
         self.finish("tokenizer", {"tokenizer": {"kind": "char"}}, ("target", "corpus"), counts)
 
-    def shards(self, tokenizer: Tokenizer, texts: dict[str, str]) -> None:
-        folder = self.folder("shards")
-        documents = {f"target/{split}": [text] for split, text in texts.items()}
+    def shards(self, tokenizer: Tokenizer) -> None:
+        folder, target = self.folder("shards"), self.chain.artifacts["target"].folder
+        documents = {f"target/{split}": target_parts(target, split) for split in TARGET_SPLITS}
         documents["corpus/train-00000"] = [text_of(seed, 150) for seed in range(1, 6)]
         documents["corpus/validation-00000"] = [text_of(seed, 60) for seed in range(6, 10)]
         totals = {}
@@ -201,24 +196,25 @@ class Builder:
     def arm(self, stage: str, shape: GPTShape, steps: int) -> None:
         folder = self.folder(stage)
         save_shape(folder, shape)
-        trials = [trial_record(rate, seed) for rate, seed in ((1e-3, 1), (2e-3, 1), (4e-3, 1), (2e-3, 2))]
-        for trial in trials:
-            place = folder / TRIALS / f"lr-{trial.learning_rate:g}-seed-{trial.seed}"
+        trials = [trial_record(rate, 1) for rate in (1e-3, 2e-3, 4e-3)]
+        refits = [refit_record(2e-3, seed) for seed in (1, 2)]
+        for trial in (*trials, *refits):
+            name = f"{'refit-' if trial.refit else ''}lr-{trial.learning_rate:g}-seed-{trial.seed}"
+            place = folder / TRIALS / name
             place.mkdir(parents=True)
             trial.write(place)
-            if trial.learning_rate == 2e-3:
-                self.chain.save_trained(place / BEST, shape, seed=trial.seed, steps=steps)
-                self.chain.save_trained(place / LAST, shape, seed=trial.seed, steps=steps + 3)
+            if trial.refit:
+                self.chain.save_trained(place / LAST, shape, seed=trial.seed, steps=steps)
         section = {"scratch": ScratchSection, "finetune": FinetuneSection}[stage](
             max_steps=100, batch_tokens=64
         ).model_dump(mode="json")
         needs = ("shards", "tokenizer", "pretrain") if stage == "finetune" else ("shards", "tokenizer")
-        summaries = [TrialSummary.model_validate(trial.model_dump()) for trial in trials]
         counts = ArmCounts(
             learning_rate=2e-3,
-            grid=tuple(summaries[:3]),
+            chosen_step=20,
+            grid=tuple(trial.summary() for trial in trials),
             seeds=(1, 2),
-            trials=(summaries[1], summaries[3]),
+            trials=tuple(refit.summary() for refit in refits),
             tokens=1920,
             parameters=3_000,
             tokens_per_second=5000.0,
@@ -269,6 +265,13 @@ def trial_record(rate: float, seed: int) -> TrialRecord:
         diverged=False,
         curve=curve,
     )
+
+
+def refit_record(rate: float, seed: int) -> TrialRecord:
+    """A refit of the best of those trials, as many epochs of the larger text: 20 / 0.944 steps."""
+    nothing: dict[str, Any] = {"best_step": None, "best_selection_nats_per_token": None, "curve": ()}
+    cost: dict[str, Any] = {"steps": 21, "tokens": 1344, "tokens_per_second": 5000.0}
+    return TrialRecord(learning_rate=rate, seed=seed, **cost, **nothing, diverged=False, refit=True)
 
 
 def text_of(seed: int, num_words: int) -> str:

@@ -137,7 +137,8 @@ def _train(
     """The artifacts, by name, of each config that has a share of the tokens in `shares`."""
     stage, seeds = config.ablation.stage, config.ablation.seeds
     # An arm trains all its seeds into one artifact, pretraining one.
-    rounds = [{"seeds": seeds}] if stage == "scratch" else [{"seed": seed} for seed in seeds]
+    # Its trials are compared on the selection text, on which a refit would be trained.
+    rounds = [{"seeds": seeds, "refit": False}] if stage == "scratch" else [{"seed": seed} for seed in seeds]
     # Seeds outside, so that the trainings of one config are spread over the hours, and other load hits all alike.
     trainings = [
         TrainingJob(
@@ -204,7 +205,7 @@ def _model_files(artifact: Artifact, stage: str) -> list[tuple[Path, Path]]:
     shape = artifact.folder / SHAPE
     if stage == "pretrain":
         return [(artifact.folder / WEIGHTS, shape)]
-    return [(weights, shape) for weights in read_arm(artifact).best_weights]
+    return [(weights, shape) for weights in read_arm(artifact).weights]
 
 
 def _tokens(artifact: Artifact, stage: str) -> int:

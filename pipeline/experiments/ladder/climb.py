@@ -87,6 +87,8 @@ def steps_down(results: Sequence[RungResult]) -> int:
 def scaled_up(report: Report) -> RungResult:
     """The last rung, from the report of an ordinary run; its interval covers the text, and the seeds if several."""
     scratch = report.arms.scratch
+    refit = scratch.refit
+    best, steps = (refit.chosen_step, refit.chosen_of) if refit else (scratch.best_step, scratch.steps)
     loss = scratch.val_nats_per_char
     return RungResult(
         SCALED_UP,
@@ -96,7 +98,7 @@ def scaled_up(report: Report) -> RungResult:
         parameters=scratch.params,
         sample=report.samples.scratch or "",
         commits=(report.provenance.git_commit,),
-        note=f"best step {scratch.best_step:,} of {scratch.steps:,}",
+        note=f"best step {best:,} of {steps:,}",
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gpt.lecture import RUNGS, fit, generate
 from gpt.loss import next_token_loss
-from pipeline.corpus.splits import TARGET_SPLITS, target_text
+from pipeline.corpus.target_splits import target_text
 from pipeline.errors import DataError, Diverged
 from pipeline.experiments.ladder.rungs import Rung
 from pipeline.graph.fingerprints import identity
@@ -119,14 +119,11 @@ def train_and_score(trial: RungTrial) -> RungTrialResult:
 
 
 def read_text(target: Path) -> CharacterText:
-    """The text of a target artifact, in the two splits that the lecture has.
-
-    The lecture has no selection split, because it selects nothing; so that split is trained on here, as it is there.
-    """
-    train, selection, validation = (target_text(target, split) for split in TARGET_SPLITS)
-    characters = "".join(sorted(set(train + selection + validation)))
+    """The text of a target artifact, in the two splits that the lecture has: it selects nothing."""
+    texts = target_text(target, "refit"), target_text(target, "validation")
+    characters = "".join(sorted(set("".join(texts))))
     index = {character: number for number, character in enumerate(characters)}
-    splits = (torch.tensor([index[character] for character in split]) for split in (train + selection, validation))
+    splits = (torch.tensor([index[character] for character in text]) for text in texts)
     return CharacterText(characters, *splits)
 
 

@@ -73,7 +73,7 @@ def range_test_on_rank(job: Job, world: World, progress: Progress) -> dict[str, 
     """
     section, inputs = job.section, TrainingInputs.of(job)
     geometry = BatchGeometry.of(job.stage, section, context=inputs.shape.context, world_size=world.world_size)
-    mixture = inputs.corpus() if job.stage == "pretrain" else inputs.target()
+    mixture = inputs.corpus() if job.stage == "pretrain" else inputs.target("train")
     seed = first_seed(section)
     batches = Batches(mixture, batch_samples=geometry.batch_samples, seed=seed)
     # The model, data and engine of the stage itself, so that the readings hold for its first steps.

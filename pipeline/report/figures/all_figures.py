@@ -13,7 +13,7 @@ from pipeline.evaluation.bits_per_byte import bits_per_byte
 from pipeline.graph.stage_counts import ShardsCounts
 from pipeline.report.figures import drawing
 from pipeline.report.figures.forest import comparison
-from pipeline.report.figures.loss_curves import SeedCurve, learning_curves, pretraining
+from pipeline.report.figures.loss_curves import ScoredSeed, TrialCurve, learning_curves, pretraining
 from pipeline.report.figures.scaling_curves import gain_curve, size_curve
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.report_json import Report
@@ -35,7 +35,9 @@ def drawings(report: Report, run: FinishedRun) -> dict[str, Drawing]:
     scratch = report.arms.scratch.val_bits_per_byte
     figures = {
         "comparison": Drawing(partial(comparison, report), str(headline(report))),
-        "curves": Drawing(_learning_curves(report, run), "Selection loss over steps."),
+        "curves": Drawing(
+            _learning_curves(report, run), "Selection loss of the trials over steps, and where the refits end."
+        ),
     }
     if report.curve:
         description = "Validation loss over pretraining tokens, before and after finetuning."
@@ -55,21 +57,33 @@ def _learning_curves(report: Report, run: FinishedRun) -> drawing.Draw:
     # Training logs nats per token of the selection text; its bytes turn them into the unit of the other figures.
     selection = run.artifacts["shards"].counts_as(ShardsCounts).target_selection
     curves = {arm.name: _curves(arm, bits_per_byte(selection.tokens, selection.bytes)) for arm in run.arms}
-    best = {name: arm.val_bits_per_byte.per_seed for name, arm in report.arms.by_name().items()}
-    return partial(learning_curves, curves, best)
+    losses = {name: arm.val_bits_per_byte.per_seed for name, arm in report.arms.by_name().items()}
+    scored = {
+        arm.name: [
+            ScoredSeed(seed, step, loss, arm.refitted)
+            for seed, step, loss in zip(arm.seeds, arm.best_step_per_seed, losses[arm.name], strict=True)
+        ]
+        for arm in run.arms
+    }
+    return partial(learning_curves, curves, scored, losses.get("zero_shot", ()))
 
 
-def _curves(arm: TrainedArm, bits: float) -> Sequence[SeedCurve]:
-    """One curve per seed; `bits` is what one nat per token is in bits per byte."""
+def _curves(arm: TrainedArm, bits: float) -> Sequence[TrialCurve]:
+    """A curve for each rate of the grid, or where trials are reported for each seed; `bits`: of one nat per token."""
+    records = arm.grid_records if arm.refitted else [trial.record for trial in arm.trials]
     curves = []
-    for trial, best_step in zip(arm.trials, arm.best_step_per_seed, strict=True):
+    for record in records:
         losses = {
             point.step: point.selection_nats_per_token * bits
-            for point in trial.record.curve
+            for point in record.curve
             if point.selection_nats_per_token is not None
         }
         steps = tuple(losses)  # without evaluations whose loss was not finite
-        curves.append(SeedCurve(trial.record.seed, steps, tuple(losses.values()), steps.index(best_step)))
+        if record.best_step is None:
+            continue
+        name = f"rate {record.learning_rate:g}" if arm.refitted else f"seed {record.seed}"
+        chosen = record.learning_rate == arm.learning_rate
+        curves.append(TrialCurve(name, steps, tuple(losses.values()), steps.index(record.best_step), chosen))
     return curves
 
 

@@ -43,7 +43,9 @@ def comparison(report: Report, inches: float) -> Chart:
     """Bits per byte of every arm and every published reference with 95% intervals, and the gain on its own scale."""
     rows = [Row(LABELS[name], name, arm.val_bits_per_byte) for name, arm in report.arms.by_name().items()]
     rows += [
-        Row(reference.name, "muted", _published(reference), "D", "published as") for reference in report.references
+        Row(reference.name, "muted", _published(reference), "D", "published as")
+        for reference in report.references
+        if reference.differs is None  # in one picture they would be compared
     ]
     gains = [Row("Gain", "finetune", report.gain.bits_per_byte)] if report.gain else []
     heights = [len(block) for block in (rows, gains) if block]

@@ -16,36 +16,51 @@ from pipeline.runtime.formatting import readable_count
 
 
 @dataclass(frozen=True)
-class SeedCurve:
-    """How one seed of an arm learned: bits per byte of the selection text at each evaluation."""
+class TrialCurve:
+    """How one trial of an arm learned: bits per byte of the selection text at each evaluation."""
 
-    seed: int
+    name: str  # what tells it from the arm's others, such as "rate 0.001"
     steps: tuple[int, ...]
     bits_per_byte: tuple[float, ...]
     best: int  # index of the best evaluation
+    chosen: bool  # it, or its rate, is what is reported
 
 
-Curves = Sequence[SeedCurve]
+@dataclass(frozen=True)
+class ScoredSeed:
+    """One seed that is reported: the step of its weights, and bits per byte of the validation text."""
+
+    seed: int
+    step: int
+    bits_per_byte: float
+    refit: bool
 
 
-def learning_curves(arms: Mapping[str, Curves], validation: Mapping[str, Sequence[float]], inches: float) -> Chart:
-    """Bits per byte of the selection text over steps, one line per seed; the best step ringed.
+Curves = Sequence[TrialCurve]
+Scored = Mapping[str, Sequence[ScoredSeed]]
 
-    `validation`: arm -> bits per byte of the validation text per seed, drawn as diamonds at the best steps; the
-    zero-shot arm's at step 0.
+
+def learning_curves(arms: Mapping[str, Curves], scored: Scored, untrained: Sequence[float], inches: float) -> Chart:
+    """Bits per byte of the selection text over steps, one line per trial; the step that was chosen ringed.
+
+    `scored`: arm -> what is reported of it, drawn as diamonds; `untrained`: the zero-shot arm's losses, at step 0.
     """
     chart, (axes,) = framed(inches, 0.52)
-    untrained = list(validation.get("zero_shot", ()))
     axes.plot([0] * len(untrained), untrained, "D", color=COLOURS["zero_shot"], markersize=4.5)
     tops = list(untrained)
     for arm, curves in arms.items():
-        for curve, diamond in zip(curves, validation[arm], strict=True):
-            _seed(axes, arm, curve, diamond, first=curve is curves[0])
+        for curve in sorted(curves, key=lambda curve: curve.chosen):  # the chosen one on top
+            _trial(axes, arm, curve)
             # The first eighth falls from the loss of random weights: in view it would flatten everything after it.
-            tops += [diamond, *curve.bits_per_byte[len(curve.bits_per_byte) // 8 :]]
+            tops += curve.bits_per_byte[len(curve.bits_per_byte) // 8 :] if curve.chosen else ()
+        axes.plot([], [], color=COLOURS[arm], linewidth=1.6, label=LABELS[arm])
+        for seed in scored[arm]:
+            axes.plot(seed.step, seed.bits_per_byte, "D", color=COLOURS[arm], markersize=4.5)
+            tops.append(seed.bits_per_byte)
     # Nothing is drawn by these two: they put ring and diamond into the legend once, in no arm's colour.
-    axes.plot([], [], "o", color=COLOURS["muted"], markersize=7, fillstyle="none", label="best step, selection text")
-    axes.plot([], [], "D", color=COLOURS["muted"], markersize=4.5, label="same weights, validation text")
+    axes.plot([], [], "o", color=COLOURS["muted"], markersize=7, fillstyle="none", label="chosen on selection text")
+    reported = "refits" if all(seed.refit for seeds in scored.values() for seed in seeds) else "same weights"
+    axes.plot([], [], "D", color=COLOURS["muted"], markersize=4.5, label=f"{reported}, validation text")
     axes.set_ylim(top=max(tops) * 1.04)
     axes.set(xlabel="step", ylabel="loss, bits per byte")
     legend_above(axes, inches)
@@ -54,37 +69,38 @@ def learning_curves(arms: Mapping[str, Curves], validation: Mapping[str, Sequenc
         chart.mark(axes, [(0, loss)], "zero_shot", reading)
     for arm, curves in arms.items():
         _mark_steps(chart, axes, arm, curves)
-        _mark_validation(chart, axes, arm, curves, validation[arm])
+        _mark_scored(chart, axes, arm, scored[arm])
     return chart
 
 
-def _seed(axes: Axes, arm: str, curve: SeedCurve, validation: float, *, first: bool) -> None:
+def _trial(axes: Axes, arm: str, curve: TrialCurve) -> None:
     steps, losses, best, colour = curve.steps, curve.bits_per_byte, curve.best, COLOURS[arm]
-    axes.plot(steps, losses, color=colour, linewidth=1.3, alpha=0.85, label=LABELS[arm] if first else None)
-    axes.plot(steps[best], losses[best], "o", color=colour, markersize=7, fillstyle="none")
-    axes.plot(steps[best], validation, "D", color=colour, markersize=4.5)
+    width, alpha = (1.6, 0.9) if curve.chosen else (0.9, 0.4)
+    axes.plot(steps, losses, color=colour, linewidth=width, alpha=alpha)
+    if curve.chosen:
+        axes.plot(steps[best], losses[best], "o", color=colour, markersize=7, fillstyle="none")
 
 
 def _mark_steps(chart: Chart, axes: Axes, arm: str, curves: Curves) -> None:
-    """One mark per step: the seeds lie so close that a pointer cannot tell them apart."""
+    """One mark per step: trials may lie so close that a pointer cannot tell them apart."""
     for step in sorted({step for curve in curves for step in curve.steps}):
         points, lines = [], [f"{LABELS[arm]}, step {step:,}", "selection text, bits/byte"]
         for curve in curves:
             if step in curve.steps:
                 at = curve.steps.index(step)
                 points.append((step, curve.bits_per_byte[at]))
-                best = ", its best step" if at == curve.best else ""
-                lines.append(f"seed {curve.seed}: {number(curve.bits_per_byte[at])}{best}")
+                best = (", chosen" if curve.chosen else ", its best") if at == curve.best else ""
+                lines.append(f"{curve.name}: {number(curve.bits_per_byte[at])}{best}")
         chart.mark(axes, points, arm, lines)
 
 
-def _mark_validation(chart: Chart, axes: Axes, arm: str, curves: Curves, validation: Sequence[float]) -> None:
-    best = [curve.steps[curve.best] for curve in curves]
-    for step in sorted(set(best)):
-        seeds = [at for at in range(len(curves)) if best[at] == step]
-        lines = [f"seed {curves[at].seed}: {exact(validation[at])}" for at in seeds]
-        heading = [f"{LABELS[arm]}, weights of step {step:,}", "validation text, bits/byte"]
-        chart.mark(axes, [(step, validation[at]) for at in seeds], arm, heading + lines)
+def _mark_scored(chart: Chart, axes: Axes, arm: str, scored: Sequence[ScoredSeed]) -> None:
+    for step in sorted({seed.step for seed in scored}):
+        seeds = [seed for seed in scored if seed.step == step]
+        lines = [f"seed {seed.seed}: {exact(seed.bits_per_byte)}" for seed in seeds]
+        what = f"refits to step {step:,}" if seeds[0].refit else f"weights of step {step:,}"
+        heading = [f"{LABELS[arm]}, {what}", "validation text, bits/byte"]
+        chart.mark(axes, [(step, seed.bits_per_byte) for seed in seeds], arm, heading + lines)
 
 
 def pretraining(

@@ -7,10 +7,11 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from pipeline.report.curve_records import ReportedCurve, ReportedLaw, ReportedPoint
 from pipeline.report.figures.drawing import COLOURS, LABELS, framed, is_narrow, legend_above
 from pipeline.report.figures.marks import Chart
 from pipeline.report.report_records import ReportedLoss, ReportedMean
-from pipeline.report.section_records import ReportedCurve, ReportedLaw, ReportedPoint, ReportedSize
+from pipeline.report.section_records import ReportedSize
 from pipeline.report.wording import exact
 from pipeline.runtime.formatting import readable_count
 

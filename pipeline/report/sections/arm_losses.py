@@ -15,15 +15,19 @@ from pipeline.graph.stage_counts import TargetCounts
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.report_records import ReportedDifference, ReportedLoss
 from pipeline.report.run_scores import RunScores, arm_weights
-from pipeline.report.section_records import ReportedArm, ReportedArms, ReportedGain, ReportedTrial
+from pipeline.report.section_records import ReportedArm, ReportedArms, ReportedGain, ReportedRefit, ReportedTrial
 from pipeline.saved_models.weights import load_shape
 
 UNTRAINED: dict[str, Any] = {"learning_rate": None, "steps": 0, "best_step": 0, "seeds": (), "grid": ()}
 
 
 def arms_section(run: FinishedRun, scores: RunScores) -> ReportedArms:
-    """Each arm: how it was trained, and its loss with the weights of the best and of the last step."""
-    trained = {arm.name: {**training_fields(arm), "batch_tokens": arm.batch_tokens} for arm in run.arms}
+    """Each arm: how it was trained, and its loss with the weights that are reported and with those of the last step."""
+    characters = run.artifacts["target"].counts_as(TargetCounts).refit_characters
+    trained = {
+        arm.name: {**training_fields(arm), "batch_tokens": arm.batch_tokens, "refit": refit_fields(arm, characters)}
+        for arm in run.arms
+    }
     shapes = {name: load_shape(weights.model_json) for name, weights in arm_weights(run).items()}
     return ReportedArms(
         **{
@@ -45,8 +49,16 @@ def training_fields(arm: TrainedArm) -> dict[str, Any]:
         "seeds": arm.seeds,
         "steps_per_seed": arm.steps_per_seed,
         "best_step_per_seed": arm.best_step_per_seed,
-        "grid": tuple(ReportedTrial(**trial.model_dump()) for trial in arm.grid),
+        "grid": tuple(ReportedTrial(**trial.model_dump(exclude={"refit"})) for trial in arm.grid),
     }
+
+
+def refit_fields(arm: TrainedArm, characters: int) -> ReportedRefit | None:
+    """What the refits of an arm, or of a rival, were trained on and what chose for them; None if it reports trials."""
+    best = arm.best_of_grid
+    if not arm.refitted or best.best_step is None:
+        return None
+    return ReportedRefit(characters=characters, chosen_step=best.best_step, chosen_of=best.steps)
 
 
 def gain_section(run: FinishedRun, scores: RunScores) -> ReportedGain | None:

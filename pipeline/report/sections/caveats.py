@@ -85,8 +85,13 @@ def _rate_caveats(arm: TrainedArm) -> Iterator[str]:
 
 def _trial_caveats(arm: TrainedArm, max_steps: int) -> Iterator[str]:
     # A best step before the end says that the loss had turned: only then have more steps been shown not to help.
-    if any(step >= max_steps for step in arm.best_step_per_seed):
-        yield f"{arm.name}: a seed was still improving at its last step; more steps may lower its loss."
+    if (arm.best_of_grid.best_step or 0) >= max_steps:
+        yield f"{arm.name}: the best trial was still improving at its last step; more steps may lower the loss."
+    if not arm.refitted:
+        yield (
+            f"{arm.name}: its trials are reported, at the steps that the selection text chose for each; they were not "
+            "trained on that text (refit: false)."
+        )
     if arm.diverged_seeds:
         seeds = ", ".join(map(str, arm.diverged_seeds))
         yield f"{arm.name}: training diverged with seed {seeds}, which the mean leaves out."

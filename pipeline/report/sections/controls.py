@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.corpus.splits import target_text
+from pipeline.corpus.target_splits import target_parts, target_text
 from pipeline.evaluation.arms import TrainedArm
 from pipeline.graph.stage_counts import ShardsCounts, TokenizerCounts
 from pipeline.graph.work import Artifact
@@ -20,12 +20,14 @@ from pipeline.saved_models.model_files import SHAPE
 from pipeline.saved_models.trial_record import TrialRecord
 from pipeline.saved_models.weights import load_shape
 
+FEWEST_ALIKE = 50  # characters: shorter parts, such as short messages, may stand in any text
+
 
 def controls_section(run: FinishedRun, scores: RunScores) -> ReportedControls:
     """Whether each control held. Those of a comparison only where two arms are compared."""
     artifacts, shards = run.artifacts, run.artifacts["shards"]
     trained = [artifacts[name] for name in ("pretrain", "scratch", "finetune") if name in artifacts]
-    trials = [trial.record for arm in run.arms for trial in arm.trials]
+    trials = [record for arm in run.arms for record in arm.grid_records]
     counted_tokenizer = artifacts["tokenizer"].counts_as(TokenizerCounts)
     return ReportedControls(
         # The file itself is hashed as well: a manifest only says what it was when its stage ended.
@@ -36,6 +38,7 @@ def controls_section(run: FinishedRun, scores: RunScores) -> ReportedControls:
         best_step_has_lowest_selection_loss=all(_is_best_step(trial) for trial in trials),
         best_learning_rate_has_lowest_selection_loss=all(_is_best_rate(arm) for arm in run.arms),
         selection_text_is_not_validation_text=_texts_differ(artifacts["target"].folder),
+        refits_follow_the_best_trial=all(_follows_the_best(arm, run) for arm in run.arms),
         **(_comparison_controls(run) if len(run.arms) > 1 else {}),
         same_windows=_same_windows(scores),
     )
@@ -78,10 +81,27 @@ def _is_best_rate(arm: TrainedArm) -> bool:
 
 
 def _texts_differ(target: Path) -> bool:
-    """Whether neither selection nor train text holds the validation text, nor is held by it."""
+    """Whether no part of the text that trains or chooses holds the validation text, or is held by it."""
     validation = target_text(target, "validation")
-    others = [target_text(target, split) for split in ("selection", "train")]
-    return not any(other and (other in validation or validation in other) for other in others)
+    others = [*target_parts(target, "selection"), *target_parts(target, "refit")]
+    return not any(other in validation or validation in other for other in others if len(other) >= FEWEST_ALIKE)
+
+
+def _follows_the_best(arm: TrainedArm, run: FinishedRun) -> bool:
+    """Whether each refit has the best trial's rate, and as many epochs of its larger text as were best there."""
+    if not arm.refitted:
+        return not any(trial.record.refit for trial in arm.trials)
+    shards, best = run.artifacts["shards"].counts_as(ShardsCounts), arm.best_of_grid
+    epochs = [
+        steps / tokens
+        for steps, tokens in (
+            (best.best_step or 0, shards.target_train.tokens),
+            *((record.steps, shards.target_refit.tokens) for record in (trial.record for trial in arm.trials)),
+        )
+    ]
+    same_rate = all(trial.record.learning_rate == best.learning_rate for trial in arm.trials)
+    # Whole steps, and whole samples in an epoch: a few percent of a short training.
+    return same_rate and all(abs(own / epochs[0] - 1) < 0.05 + 1 / (best.best_step or 1) for own in epochs)
 
 
 def _same_windows(scores: RunScores) -> bool:

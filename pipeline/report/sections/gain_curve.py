@@ -14,10 +14,10 @@ from gpt.counts import flops_per_token
 from pipeline.evaluation.bits_per_byte import BitsPerByte
 from pipeline.evaluation.intervals import Floats, Losses, text_draws
 from pipeline.evaluation.power_law import fitted
+from pipeline.report.curve_records import ReportedCurve, ReportedDoubling, ReportedLaw, ReportedPoint
 from pipeline.report.finished_run import FinishedRun, PretrainingPoint
 from pipeline.report.report_records import ReportedMean
 from pipeline.report.run_scores import RunScores
-from pipeline.report.section_records import ReportedCurve, ReportedDoubling, ReportedLaw, ReportedPoint
 from pipeline.saved_models.weights import load_shape
 
 FEWEST_POINTS = 4  # a law with three free numbers through three points says nothing
@@ -31,7 +31,7 @@ def curve_section(run: FinishedRun, scores: RunScores) -> ReportedCurve | None:
     per_seed = scores.finetune.per_seed()
     deviation = float(per_seed.std(ddof=1)) if len(per_seed) > 1 else 0.0
     tokens = np.array([point.tokens for point in run.points], np.float64)
-    losses = [scores.files[point.finetuned.best] for point in run.points]
+    losses = [scores.files[point.finetuned.weights] for point in run.points]
     return ReportedCurve(
         points=tuple(_point(point, run, scores) for point in run.points),
         law=law_section(tokens, losses, deviation, scores.bits),
@@ -40,8 +40,8 @@ def curve_section(run: FinishedRun, scores: RunScores) -> ReportedCurve | None:
 
 def _point(point: PretrainingPoint, run: FinishedRun, scores: RunScores) -> ReportedPoint:
     flops, bits = flops_per_token(load_shape(run.arms[-1].model_json)), scores.bits
-    trial, finetuned = point.finetuned.record, scores.files[point.finetuned.best]
-    best_step = trial.best_step
+    trial, finetuned = point.finetuned.record, scores.files[point.finetuned.weights]
+    best_step = point.finetuned.step
     assert best_step is not None, "a branch keeps the weights of a trial that did not diverge"
     return ReportedPoint(
         tokens=point.tokens,

@@ -17,7 +17,7 @@ def leak_section(run: FinishedRun, scores: RunScores) -> ReportedLeak | None:
     """
     if run.leak is None:
         return None
-    leaky, bits = stacked(scores.files, run.leak.finetune.best_weights), scores.bits
+    leaky, bits = stacked(scores.files, run.leak.finetune.weights), scores.bits
     # What the run's own decontamination removed is what the ablation left in: one config key differs.
     removed = run.artifacts["corpus"].counts_as(CorpusCounts).contamination
     left_in_shards = run.by_name["leak.shards"].counts_as(ShardsCounts).val_ngrams_left_in_shards

@@ -35,6 +35,8 @@ def target_section(run: FinishedRun) -> ReportedTarget:
         validation_characters=counts.validation_characters,
         val_bytes=counts.validation_bytes,
         val_tokens=run.windows.num_tokens,
+        selection_stretches=counts.selection_stretches,
+        documents=counts.documents,
     )
 
 

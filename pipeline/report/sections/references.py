@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.inputs.named_target import SHA256
-from pipeline.report.section_records import ReportedReference, ReportedTarget
+from pipeline.report.section_records import ReportedArms, ReportedReference, ReportedTarget
 
 VALIDATION_CHARACTERS = 111_540
 
@@ -30,8 +30,18 @@ PUBLISHED = (
 )
 
 
-def references_section(target: ReportedTarget) -> tuple[ReportedReference, ...]:
-    """The published losses if the target is the whole of Tiny Shakespeare, split as everybody splits it; else none."""
-    # Another split is another text: a loss on it would stand beside numbers that it does not compare with.
-    same_text = target.sha256 == SHA256 and target.validation_characters == VALIDATION_CHARACTERS
-    return PUBLISHED if same_text else ()
+def references_section(target: ReportedTarget, arms: ReportedArms) -> tuple[ReportedReference, ...]:
+    """The published losses if the target is the whole of Tiny Shakespeare, with the reason if they do not compare.
+
+    They are of models that were trained on the first nine tenths of its characters and scored on the last.
+    """
+    if target.sha256 != SHA256:
+        return ()
+    differs = None
+    if target.validation_characters != VALIDATION_CHARACTERS:
+        differs = f"scored on the last {VALIDATION_CHARACTERS:,} characters, not {target.validation_characters:,}"
+    elif any(arm.seeds and arm.refit is None for arm in arms.by_name().values()):
+        differs = (
+            f"trained on {target.characters - VALIDATION_CHARACTERS:,} characters, not {target.train_characters:,}"
+        )
+    return tuple(reference.model_copy(update={"differs": differs}) for reference in PUBLISHED)

@@ -14,20 +14,20 @@ from pipeline.report.finished_run import FinishedRun, Rival
 from pipeline.report.report_records import ReportedLoss, ReportedMean
 from pipeline.report.run_scores import RunScores
 from pipeline.report.section_records import ReportedRival
-from pipeline.report.sections.arm_losses import training_fields
+from pipeline.report.sections.arm_losses import refit_fields, training_fields
 from pipeline.saved_models.weights import load_shape
 
 
 def rivals_section(run: FinishedRun, scores: RunScores) -> tuple[ReportedRival, ...]:
     """Each rival, in the order of the config: how it was trained, its loss, and the gain over it."""
-    text_bytes = run.artifacts["target"].counts_as(TargetCounts).validation_bytes
-    return tuple(_rival(rival, scores, text_bytes) for rival in run.rivals)
+    target = run.artifacts["target"].counts_as(TargetCounts)
+    return tuple(_rival(rival, scores, target) for rival in run.rivals)
 
 
-def _rival(rival: Rival, scores: RunScores, text_bytes: int) -> ReportedRival:
+def _rival(rival: Rival, scores: RunScores, target: TargetCounts) -> ReportedRival:
     # Another tokenizer cuts the text into another number of tokens, so a nat per token is another number of bits.
-    bits = replace(scores.bits, factor=bits_per_byte(rival.windows.num_tokens, text_bytes))
-    best, last = (stacked(scores.files, files) for files in (rival.arm.best_weights, rival.arm.last_weights))
+    bits = replace(scores.bits, factor=bits_per_byte(rival.windows.num_tokens, target.validation_bytes))
+    best, last = (stacked(scores.files, files) for files in (rival.arm.weights, rival.arm.last_weights))
     over_it = _gain_over(rival, best, bits, scores) if scores.has_gain else None
     return ReportedRival(
         name=rival.name,
@@ -37,6 +37,7 @@ def _rival(rival: Rival, scores: RunScores, text_bytes: int) -> ReportedRival:
         val_bits_per_byte=ReportedLoss.of(bits.loss(best)),
         last_step_val_bits_per_byte=bits.loss(last).mean,
         gain_bits_per_byte=None if over_it is None else ReportedMean.of(over_it),
+        refit=refit_fields(rival.arm, target.refit_characters),
     )
 
 

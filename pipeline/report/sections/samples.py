@@ -16,7 +16,7 @@ def samples_section(run: FinishedRun, device: torch.device) -> ReportedSamples:
     texts: dict[str, str | None] = {"scratch": None, "finetune": None}
     for arm in run.arms:
         texts[arm.name] = continued(
-            load_model(arm.trials[0].best, arm.model_json, device),
+            load_model(arm.weights[0], arm.model_json, device),
             run.tokenizer,
             section.prompt,
             section.sample_tokens,

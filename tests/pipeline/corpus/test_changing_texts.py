@@ -93,5 +93,5 @@ def test_a_target_that_changes_before_it_is_read_is_refused_and_running_again_wo
     store = Store(tmp_path / "store")
     with pytest.raises(DataError, match=r"my\.txt changed while it was read"):
         run_nodes(config, store, Selection(last="target"))
-    train = run_nodes(config, store, Selection(last="target"))["target"].folder / "train.txt"
+    train = run_nodes(config, store, Selection(last="target"))["target"].folder / "refit.txt"
     assert train.read_text().startswith("another target")

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-from pipeline.corpus.splits import SplitRule, target_text
+from pipeline.corpus.splits import SplitRule
 
 DIGESTS = [number.to_bytes(16, "big") for number in range(20_000)]
 
@@ -30,8 +28,3 @@ def test_split_does_not_change_between_versions() -> None:
     """Golden: another rule would move documents of finished corpora between training and validation."""
     rule = SplitRule(0.5, seed=3)
     assert [rule.split_of(bytes([number] * 16))[0] for number in range(12)] == list("vtvttvvvvvtv")
-
-
-def test_text_of_a_split_keeps_its_newlines(tmp_path: Path) -> None:
-    (tmp_path / "selection.txt").write_bytes("caf\u00e9\r\n".encode())
-    assert target_text(tmp_path, "selection") == "caf\u00e9\r\n"

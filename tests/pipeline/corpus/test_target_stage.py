@@ -9,13 +9,13 @@ import pytest
 
 from pipeline.config.text_sections import TargetSection
 from pipeline.corpus.cleaning import cleaned
-from pipeline.corpus.target_stage import cut
+from pipeline.corpus.target_splits import TARGET_SPLITS, read_splits, target_text
 from pipeline.errors import ConfigError, DataError, EnvironmentFault
 from pipeline.graph.stage_counts import TargetCounts
 from pipeline.inputs import named_target
 
 Run = Callable[[TargetSection], tuple[Path, TargetCounts]]
-TEXT = "Line one.\r\nLine two \u2014 caf\u00e9.\n" * 100
+TEXT = "Line one.\r\nLine two \u2014 caf\u00e9.\n" * 200
 NAMED = TargetSection(name="tiny-shakespeare")
 
 
@@ -43,33 +43,32 @@ def place(folder: Path, data: bytes) -> Path:
     return path
 
 
-def test_cuts_are_consecutive_and_by_characters() -> None:
-    assert cut("abcdefghi\u00e9", selection=0.2, validation=0.3) == {
-        "train": "abcde",
-        "selection": "fg",
-        "validation": "hi\u00e9",
-    }
-
-
-def test_tiny_shakespeare_is_cut_where_the_lecture_cuts_it() -> None:
-    lengths = {split: len(text) for split, text in cut("x" * 1_115_394, selection=0.05, validation=0.1).items()}
-    assert lengths == {"train": 948_085, "selection": 55_769, "validation": 111_540}
-
-
 def test_files_hold_the_text_spelt_as_the_corpus_is(tmp_path: Path, run_target: Run) -> None:
     path = tmp_path / "my.txt"
     path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     spelt = TEXT.replace("\r\n", "\n")
     folder, counts = run_target(TargetSection(path=str(path)))
-    splits = [(folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation")]
-    assert b"".join(splits) == spelt.encode()
+    assert (folder / "refit.txt").read_bytes() + (folder / "validation.txt").read_bytes() == spelt.encode()
     assert cleaned(TEXT) == spelt.strip().encode()
-    assert (counts.name, counts.origin, counts.characters) == ("my.txt", "path", len(spelt))
-    assert [counts.train_bytes, counts.selection_bytes, counts.validation_bytes] == list(map(len, splits))
-    texts = [split.decode() for split in splits]
-    characters = [counts.train_characters, counts.selection_characters, counts.validation_characters]
-    assert characters == list(map(len, texts))
+    assert (counts.name, counts.origin, counts.characters, counts.documents) == ("my.txt", "path", len(spelt), 1)
+    for split in TARGET_SPLITS:
+        text = target_text(folder, split)
+        assert getattr(counts, f"{split}_characters") == len(text)
+        assert getattr(counts, f"{split}_bytes") == len(text.encode())
+    assert counts.selection_stretches == read_splits(folder).selection
     assert (counts.bytes, counts.sha256) == (len(spelt.encode()), hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_the_three_parts_are_found_again_from_what_the_stage_counts(tmp_path: Path, run_target: Run) -> None:
+    (tmp_path / "my.txt").write_text(TEXT)
+    folder, counts = run_target(TargetSection(path=str(tmp_path / "my.txt")))
+    text = (folder / "refit.txt").read_text() + (folder / "validation.txt").read_text()
+    cut = counts.characters - counts.validation_characters
+    chooses = "".join(text[start:end] for start, end in counts.selection_stretches)
+    edges = [0, *(at for stretch in counts.selection_stretches for at in stretch), cut]
+    trains = "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+    assert (trains, chooses) == (target_text(folder, "train"), target_text(folder, "selection"))
+    assert (text[:cut], text[cut:]) == (target_text(folder, "refit"), target_text(folder, "validation"))
 
 
 def test_data_folder_comes_before_the_cache(
@@ -118,8 +117,8 @@ def test_damage_is_refused_in_spite_of_a_fallback(nowhere: Path, run_target: Run
 @pytest.mark.parametrize(
     ("data", "refusal"),
     [
-        (b"", r"has 0 characters, cut into train 0, selection 0, validation 0\. Give at least 1,000"),
-        (b"short", r"has 5 characters"),
+        (b"", r"has 0 characters: too few to choose .* on 5% of them\. Give at least 1,000 characters\.$"),
+        (b"x" * 250, r"250 characters: .*Give at least 1,000 characters, or set target\.selection: 20%\."),
         (b"x" * 2_000 + b"\xff", r"not UTF-8: byte 2,000 is 0xff; reads as cp1252\. Set target\.encoding: cp1252, or"),
     ],
 )
@@ -130,10 +129,12 @@ def test_unusable_text_is_refused_with_numbers(data: bytes, refusal: str, tmp_pa
         run_target(TargetSection(path=str(path)))
 
 
-def test_empty_split_is_refused(tmp_path: Path, run_target: Run) -> None:
-    (tmp_path / "my.txt").write_text(TEXT)
-    with pytest.raises(DataError, match="selection 0"):
-        run_target(TargetSection(path=str(tmp_path / "my.txt"), selection=1e-6))
+def test_remedies_of_a_short_text_work(tmp_path: Path, run_target: Run) -> None:
+    (tmp_path / "my.txt").write_text(TEXT[:260])
+    _, counts = run_target(TargetSection(path=str(tmp_path / "my.txt"), selection=0.2))
+    assert counts.selection_characters >= 30
+    (tmp_path / "my.txt").write_text(TEXT[:1100])
+    run_target(TargetSection(path=str(tmp_path / "my.txt")))
 
 
 def test_missing_path_is_refused(tmp_path: Path, run_target: Run) -> None:
@@ -148,20 +149,20 @@ def test_remedy_of_another_encoding_works(tmp_path: Path, run_target: Run) -> No
         run_target(TargetSection(path=str(path)))
     encoding = refusal.value.remedy.removeprefix("Set target.encoding: ").partition(",")[0]
     folder, _ = run_target(TargetSection(path=str(path), encoding=encoding))
-    assert (folder / "train.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
+    assert (folder / "refit.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
 def test_target_with_a_byte_order_mark_is_read_by_it(tmp_path: Path, run_target: Run, encoding: str) -> None:
     (tmp_path / "my.txt").write_bytes(TEXT.encode(encoding))
     folder, _ = run_target(TargetSection(path=str(tmp_path / "my.txt")))
-    assert (folder / "train.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
+    assert (folder / "refit.txt").read_text().startswith("Line one.\nLine two \u2014 caf\u00e9.\n")
 
 
 @pytest.mark.data
 def test_target_that_was_saved_on_windows_has_no_trace_of_it(data: Path, run_target: Run) -> None:
     folder, _ = run_target(TargetSection(path=str(data / "odd" / "target-bom-crlf.txt")))
-    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation"))
+    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("refit", "validation"))
     assert not text.startswith(b"\xef\xbb\xbf")
     assert b"\r" not in text
     assert len(text) == 40_000
@@ -170,6 +171,6 @@ def test_target_that_was_saved_on_windows_has_no_trace_of_it(data: Path, run_tar
 @pytest.mark.data
 def test_tiny_shakespeare_keeps_its_bytes(data: Path, run_target: Run) -> None:
     folder, counts = run_target(NAMED)
-    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("train", "selection", "validation"))
+    text = b"".join((folder / f"{split}.txt").read_bytes() for split in ("refit", "validation"))
     assert hashlib.sha256(text).hexdigest() == named_target.SHA256 == counts.sha256
     assert (counts.train_characters + counts.selection_characters, counts.bytes) == (1_003_854, 1_115_394)

@@ -40,11 +40,15 @@ def test_an_arm_trains_every_trial_to_its_end(config, shards):
     arm = {"learning_rates": [1e-3, 2e-3], "seeds": [1, 2, 3], "max_steps": 40, "evaluate_every": 0, "save_every": 0}
     one, four = (
         seconds(config(model=SMALL, scratch={**arm, **changes}), shards(selection=0))["scratch"]
-        for changes in ({"learning_rates": [1e-3], "seeds": [1]}, {})
+        for changes in ({"learning_rates": [1e-3], "seeds": [1], "refit": False}, {"refit": False})
     )
     start = durations.RANKS_SECONDS
     assert four - start == pytest.approx(4 * (one - start))
-    eager = seconds(config(model=SMALL, scratch={**arm, "patience": 1}), shards(selection=0))["scratch"]
+    refitted = seconds(config(model=SMALL, scratch=arm), shards(selection=0))["scratch"]
+    # Two trials, and three refits of 42 steps, as many epochs of more text as 40 of less.
+    trial = one - start - durations.TRIAL_SECONDS
+    assert refitted - start - 5 * durations.TRIAL_SECONDS == pytest.approx(trial * (2 + 3 * 42 / 40), rel=0.01)
+    eager = seconds(config(model=SMALL, scratch={**arm, "patience": 1, "refit": False}), shards(selection=0))["scratch"]
     assert eager == four, "an upper bound: when patience ends a trial is not known beforehand"
 
 
@@ -88,7 +92,7 @@ def test_text_takes_time_by_its_size_and_an_unknown_one_no_one_knows(config, sha
 
 def test_the_report_takes_longer_over_more_validation_text(config, shards):
     short, long = (seconds(config(model=SMALL), shards(validation=tokens))["report"] for tokens in (1000, 101_000))
-    files = 1 + 2 * (3 + 3)
+    files = 1 + 3 + 3
     token = flops_per_token(config(model=SMALL).model.shape(4096)) / 1e10
     assert long - short == pytest.approx(files * 100_000 * SCORED_SHARE * token)
 

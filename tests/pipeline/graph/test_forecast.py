@@ -63,10 +63,17 @@ def test_activations_grow_with_the_micro_batch_and_the_logits() -> None:
     assert two - one == 16 * 4 * (2 * 15 * 8 + 2 * 100)
 
 
-def test_an_arm_trains_its_grid_and_then_the_best_rate_on_the_other_seeds() -> None:
-    arm = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [1, 2], "max_steps": 10, "batch_tokens": 64}
+@pytest.mark.parametrize(
+    ("refit", "steps"),
+    [
+        (True, 3 * 170 + 2 * 180),  # as many epochs of 90 % of the text as 170 steps are of 85 %
+        (False, 4 * 170),  # the best rate on the other seed
+    ],
+)
+def test_an_arm_trains_its_grid_and_then_what_is_reported_on_every_seed(refit: bool, steps: int) -> None:
+    arm = {"learning_rates": [1e-3, 2e-3, 4e-3], "seeds": [1, 2], "max_steps": 170, "batch_tokens": 64, "refit": refit}
     need = forecast.training_need("scratch", config(scratch=arm), SHAPE, ranks=1)
-    assert need.tokens == 4 * 10 * 64
+    assert need.tokens == steps * 64
 
 
 def test_a_branch_adds_its_own_decay_to_pretraining() -> None:
@@ -76,14 +83,15 @@ def test_a_branch_adds_its_own_decay_to_pretraining() -> None:
 
 
 def test_each_branch_is_finetuned_with_the_whole_grid() -> None:
-    grids = {"learning_rates": [1e-4, 2e-4], "seeds": [1, 2, 3], "max_steps": 10, "batch_tokens": 64}
+    grids = {"learning_rates": [1e-4, 2e-4], "seeds": [1, 2, 3], "max_steps": 17, "batch_tokens": 64}
     branched = config(
         pretrain={"tokens": 6400, "batch_tokens": 64, "branch_at": [40, 60]}, finetune=grids, scratch=grids
     )
     finetune, scratch = (
         forecast.steps_of_trainings(stage, getattr(branched, stage), branched) for stage in ("finetune", "scratch")
     )
-    assert (finetune, scratch) == ((10,) * (4 + 4), (10,) * 4)
+    assert finetune == ((17,) * (2 + 4), (18,) * (3 + 2)), "each branch is refitted on one seed"
+    assert scratch == ((17,) * 2, (18,) * 3)
 
 
 def test_the_vocabulary_before_it_is_made() -> None:

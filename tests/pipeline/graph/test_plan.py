@@ -1,5 +1,6 @@
 """What a plan says of a chain of stand-in stages: states, reasons, sizes, obstacles."""
 
+import dataclasses
 import os
 from types import SimpleNamespace
 
@@ -206,6 +207,16 @@ def test_a_text_that_went_missing_leaves_finished_work_as_it_is(chain, config, t
     assert reasons(plan(config(), chain))["target"] == "its text is unknown"
     (texts / "my.txt").write_text("the text of my.txt")
     assert reasons(plan(config(), chain)) == {}
+
+
+def test_another_format_of_an_artifact_is_said_by_its_news(chain, config, monkeypatch):
+    runner.run_nodes(config(), chain)
+    target, *others = stages.STAGES
+    later = dataclasses.replace(target, version=target.version + 1, news="it is cut in another way")
+    monkeypatch.setattr(stages, "STAGES", (later, *others))
+    made = reasons(plan(config(), chain))
+    assert made["target"] == "it is cut in another way"
+    assert made["shards"] == "target changes, corpus changes, tokenizer changes"
 
 
 def test_artifacts_of_an_older_kind_are_said_to_be_so_once(chain, config):

@@ -13,9 +13,9 @@ from pipeline.inputs.file_memory import with_digests
 from pipeline.inputs.local_files import (
     LocalFile,
     Unreadable,
+    is_record_file,
     is_supported,
     local_files,
-    one_file,
     refuse_changed,
     refuse_unsupported,
     refuse_unsupported_address,
@@ -102,12 +102,11 @@ def test_a_name_that_is_no_text_is_escaped(tmp_path: Path) -> None:
     assert names_of("*.txt", tmp_path) == ["caf\\udce9.txt"]
 
 
-def test_a_target_is_one_file_and_naming_one_of_them_helps(tmp_path: Path) -> None:
-    written(tmp_path, "a.txt", "b.txt")
-    with pytest.raises(ConfigError, match=r"target.path: \*\.txt matches 2 files \(a\.txt, b\.txt\).*Name one of them"):
-        one_file("*.txt", tmp_path, "target.path")
-    assert one_file("a.txt", tmp_path, "target.path").name == "a.txt"
-    assert one_file("a*.txt", tmp_path, "target.path").name == "a.txt"
+@pytest.mark.parametrize(
+    ("name", "holds_records"), [("a.txt", False), ("a.jsonl.zst", True), ("a.parquet", True), ("a.md", False)]
+)
+def test_files_of_records_are_told_by_their_names(name: str, holds_records: bool) -> None:
+    assert is_record_file(name) is holds_records
 
 
 def test_files_of_another_kind_are_refused_with_the_patterns_that_leave_them_out(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pipeline.graph.work import Artifact
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.report_json import Report
 from pipeline.report.stage import make_report
-from pipeline.saved_models.model_files import BEST, BRANCHES, LAST, METRICS, TRIALS, WEIGHTS
+from pipeline.saved_models.model_files import BRANCHES, LAST, METRICS, TRIALS, WEIGHTS
 from pipeline.saved_models.trial_record import TrialRecord
 from pipeline.saved_models.weights import save_shape
 
@@ -108,8 +108,8 @@ def add_branches(chain: Any) -> None:
         chain.save_trained(start / WEIGHTS, chain.shape, seed=0, steps=tokens // 64)
         lines = [{"step": 1, "seconds": 0.5}, {"step": 2, "seconds": 0.25}, {"step": 2, "tokens": 128}]
         (start / METRICS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-        for rate in (1e-3, 2e-3):
-            add_branch_trial(chain, tuned, rate, steps=20 + tokens // 32)
+        for name in ("lr-0.001-seed-1", "lr-0.002-seed-1", "refit-lr-0.002-seed-1"):
+            add_branch_trial(chain, tuned, name, steps=20 + tokens // 32)
     branches = [
         {"branch": branch_name(tokens), "steps": tokens // 64, "tokens": tokens, "val_nats_per_token": None}
         for tokens in BRANCH_TOKENS
@@ -122,15 +122,14 @@ def branch_name(tokens: int) -> str:
     return f"step-{tokens // 64:08d}"
 
 
-def add_branch_trial(chain: Any, branch: Path, rate: float, steps: int) -> None:
-    """One rate of a branch's grid; only the best rate, 2e-3, keeps its weights."""
-    original = chain.artifacts["finetune"].folder / TRIALS / f"lr-{rate:g}-seed-1"
-    folder = branch / TRIALS / original.name
+def add_branch_trial(chain: Any, branch: Path, name: str, steps: int) -> None:
+    """One training of a branch's arm; only the refit keeps its weights."""
+    record = TrialRecord.read(chain.artifacts["finetune"].folder / TRIALS / name / "trial.json")
+    folder = branch / TRIALS / name
     folder.mkdir(parents=True)
-    TrialRecord.read(original / "trial.json").write(folder)
-    if rate == 2e-3:
-        for file in (BEST, LAST):
-            chain.save_trained(folder / file, chain.shape, seed=1, steps=steps)
+    record.write(folder)
+    if record.refit:
+        chain.save_trained(folder / LAST, chain.shape, seed=1, steps=steps)
 
 
 def add_leak(chain: Any) -> None:

@@ -21,11 +21,11 @@ def test_a_plain_run_is_compared_with_nothing(chain: Any) -> None:
     assert list(run.by_name) == list(chain.artifacts)
 
 
-def test_a_point_is_finetuned_with_the_best_rate_that_kept_its_weights(whole_run: FinishedRun) -> None:
+def test_a_point_is_the_refit_of_its_branch(whole_run: FinishedRun) -> None:
     assert [point.tokens for point in whole_run.points] == [64, 128, 256, 640, 1280]
     first, *_, last = whole_run.points
     assert first.pretrained.parent.name == "step-00000001"
-    assert first.finetuned.folder.name == "lr-0.002-seed-1"
+    assert first.finetuned.folder.name == "refit-lr-0.002-seed-1"
     assert last.finetuned == whole_run.arms[-1].trials[0], "the whole pretraining's own finetuning"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.corpus.target_splits import TARGET_SPLITS, target_text
 from pipeline.errors import DataError
 from pipeline.graph.manifest import FileEntry
 from pipeline.graph.variants import LEAK
@@ -40,7 +41,7 @@ def test_losses_equal_a_token_by_token_sum(finished: Any, written: Any) -> None:
         "zero_shot": [nats_token_by_token(pretrained / "model.safetensors", pretrained / "model.json", tokens, 16)],
         "scratch": [
             nats_token_by_token(
-                scratch / f"trials/lr-0.002-seed-{seed}/best.safetensors", scratch / "model.json", tokens, 16
+                scratch / f"trials/refit-lr-0.002-seed-{seed}/last.safetensors", scratch / "model.json", tokens, 16
             )
             for seed in (1, 2)
         ],
@@ -53,6 +54,27 @@ def test_losses_equal_a_token_by_token_sum(finished: Any, written: Any) -> None:
         assert bits == pytest.approx(np.mean(nats) / math.log(2) / len(text.encode()), rel=1e-5)
         assert arms[name]["val_nats_per_char"]["mean"] == pytest.approx(np.mean(nats) / len(text), rel=1e-5)
     assert written.content["target"]["val_tokens"] == len(tokens) - 1
+
+
+def test_report_alone_tells_which_characters_trained_chose_and_were_scored(finished: Any, written: Any) -> None:
+    target, folder = written.content["target"], finished.artifacts["target"].folder
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in ("refit.txt", "validation.txt"))
+    cut = target["characters"] - target["validation_characters"]
+    stretches = target["selection_stretches"]
+    edges = [0, *(at for stretch in stretches for at in stretch), cut]
+    parts = {
+        "train": "".join(text[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True)),
+        "selection": "".join(text[start:end] for start, end in stretches),
+        "refit": text[:cut],
+        "validation": text[cut:],
+    }
+    assert parts == {split: target_text(folder, split) for split in TARGET_SPLITS}
+    assert [target[f"{split}_characters"] for split in ("train", "selection")] == [
+        len(parts["train"]),
+        len(parts["selection"]),
+    ]
+    for arm in ("scratch", "finetune"):
+        assert written.content["arms"][arm]["refit"] == {"characters": cut, "chosen_step": 20, "chosen_of": 30}
 
 
 def test_same_artifacts_give_the_same_bytes(chain: Any, written: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 from gpt.model import GPT, GPTShape
 from pipeline.errors import DataError
 from pipeline.graph.manifest import Manifest, write_manifest
-from pipeline.saved_models.model_files import BEST, SHAPE, TRIALS, WEIGHTS
+from pipeline.saved_models.model_files import BEST, LAST, SHAPE, TRIALS, WEIGHTS
 from pipeline.saved_models.saved_model import SavedModel, open_model
 from pipeline.saved_models.trial_record import TrialRecord
 from pipeline.saved_models.weights import save_shape, save_weights
@@ -48,12 +48,14 @@ def artifact_in(store: Path, stage: str) -> Path:
     return folder
 
 
-def trial_in(artifact: Path, name: str, loss: float | None, *, weights: bool = True) -> Path:
+def trial_in(
+    artifact: Path, name: str, loss: float | None, *, weights: bool = True, seed: int = 1, refit: bool = False
+) -> Path:
     folder = artifact / TRIALS / name
     folder.mkdir(parents=True)
     TrialRecord(
         learning_rate=1e-3,
-        seed=1,
+        seed=seed,
         steps=4,
         tokens=16,
         tokens_per_second=1.0,
@@ -61,10 +63,12 @@ def trial_in(artifact: Path, name: str, loss: float | None, *, weights: bool = T
         best_selection_nats_per_token=loss,
         diverged=False,
         curve=(),
+        refit=refit,
     ).write(folder)
     if weights:
-        save_weights(folder / BEST, MODEL.state_dict())
-    return folder / BEST
+        for file in (BEST, LAST):
+            save_weights(folder / file, MODEL.state_dict())
+    return folder / (LAST if refit else BEST)
 
 
 def test_pretrained_artifact_opens_with_the_tokenizer_it_was_made_from(tmp_path: Path) -> None:
@@ -84,6 +88,14 @@ def test_arm_opens_at_the_best_trial_whose_weights_were_kept(tmp_path: Path) -> 
     best = trial_in(folder, "second", 1.5)
     trial_in(folder, "third", 2.0)
     assert SavedModel.of(folder).weights == best
+
+
+def test_arm_with_refits_opens_at_the_first_of_them(tmp_path: Path) -> None:
+    folder = artifact_in(tmp_path, "scratch")
+    trial_in(folder, "lr-0.1-seed-1", 1.0)
+    first = trial_in(folder, "refit-lr-0.1-seed-1", None, refit=True)
+    trial_in(folder, "refit-lr-0.1-seed-2", None, refit=True, seed=2)
+    assert SavedModel.of(folder).weights == first
 
 
 def test_weights_file_belongs_to_the_artifact_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

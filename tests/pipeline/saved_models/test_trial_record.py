@@ -23,7 +23,7 @@ RECORD = TrialRecord(
     diverged=False,
     curve=(POINT,),
 )
-# As commit 9b9e54c wrote it: keys, order, spacing and the digits of floats.
+# As commit 9b9e54c wrote it, and "refit", which came later: keys, order, spacing and the digits of floats.
 ON_DISK = """{
  "learning_rate": 1e-05,
  "seed": 3,
@@ -39,7 +39,8 @@ ON_DISK = """{
    "train_nats_per_token": null,
    "selection_nats_per_token": 1.25
   }
- ]
+ ],
+ "refit": false
 }
 """
 
@@ -76,7 +77,7 @@ def test_a_diverged_trial_loses_whatever_it_reached_before() -> None:
 
 def test_summary_is_what_manifests_hold() -> None:
     expected = {"learning_rate": 1e-5, "seed": 3, "best_selection_nats_per_token": 1.25, "best_step": 4}
-    assert RECORD.summary().model_dump() == expected | {"steps": 6, "diverged": False}
+    assert RECORD.summary().model_dump() == expected | {"steps": 6, "diverged": False, "refit": False}
 
 
 def without(key: str) -> str:

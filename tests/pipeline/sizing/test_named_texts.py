@@ -47,9 +47,16 @@ def test_a_path_is_written_as_the_config_in_another_folder_must_read_it(here: Pa
     assert target_named("my.txt", here / "texts" / "deep" / "deeper") == {"path": str(here / "my.txt")}
 
 
-def test_a_folder_as_target_is_refused_with_the_files_in_it(here: Path) -> None:
-    with pytest.raises(ConfigError, match=r"TARGET texts is a folder.*a\.txt"):
+def test_a_folder_as_target_is_its_files_if_they_are_of_one_kind(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"TARGET texts is a folder of several kinds.*: texts/\*\*/"):
         target_named("texts", here)
+    (here / "notes").mkdir()
+    for name in ("a.txt", "b.txt", "README"):
+        (here / "notes" / name).write_text("a note")
+    assert target_named("notes", here) == {"path": "notes/**/*.txt"}
+    (here / "none").mkdir()
+    with pytest.raises(ConfigError, match="TARGET none: no file below it is text"):
+        target_named("none", here)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ SMALL = CandidateModel(layers=3, width=64, heads=2, context=256, vocab_size=512)
 
 def test_the_control_gets_as_much_as_pretraining_and_finetuning_together(wish: Callable[..., Wish]) -> None:
     share = amounts(SMALL, 20e6, wish())
-    assert share.trials == 5
-    assert share.trials * share.scratch == pytest.approx(share.pretrain + share.trials * share.finetune, rel=1e-5)
+    assert share.trainings == 6
+    assert share.trainings * share.scratch == pytest.approx(share.pretrain + share.trainings * share.finetune, rel=1e-5)
     assert share.finetune < share.scratch
 
 
@@ -24,7 +24,7 @@ def test_what_a_small_target_has_no_use_for_goes_to_pretraining(wish: Callable[.
     small, large = amounts(SMALL, 20e6, wish(target_bytes=50_000)), amounts(SMALL, 20e6, wish())
     assert small.scratch == 255_000  # 12 epochs of 85 % of 50,000 bytes, 2 bytes a token
     assert small.pretrain > large.pretrain
-    total = small.pretrain + small.trials * (small.scratch + small.finetune)
+    total = small.pretrain + small.trainings * (small.scratch + small.finetune)
     assert total == pytest.approx(20e6, rel=1e-5)
 
 

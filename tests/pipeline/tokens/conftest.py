@@ -16,6 +16,7 @@ from pipeline.graph.stage_counts import Contamination, CorpusCounts, StageCounts
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
 from pipeline.tokens import tokenizer_stage
+from tests.pipeline.written_target import write_target
 
 TARGET_TEXT = "".join(
     f"FIRST CITIZEN {n}:\nWe'll speak, and they'd hear the {n * 7 % 31}th word.\n\n" for n in range(400)
@@ -62,9 +63,9 @@ def corpus_counts() -> Callable[[int, int | None], CorpusCounts]:
 def target(tmp_path: Path) -> Artifact:
     folder = tmp_path / "target"
     folder.mkdir()
-    cuts = {"train": (0, 20_000), "selection": (20_000, 22_000), "validation": (22_000, None)}
-    for split, (start, stop) in cuts.items():
-        (folder / f"{split}.txt").write_bytes(TARGET_TEXT[start:stop].encode())
+    write_target(
+        folder, train=TARGET_TEXT[:20_000], selection=TARGET_TEXT[20_000:22_000], validation=TARGET_TEXT[22_000:]
+    )
     return artifact("target", folder, StageCounts())
 
 

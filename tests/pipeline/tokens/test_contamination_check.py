@@ -13,6 +13,7 @@ from pipeline.graph.work import Artifact, Work
 from pipeline.tokens.contamination_check import shared_ngrams
 from pipeline.tokens.shards_stage import make_shards
 from pipeline.tokens.tokenizer_stage import make_tokenizer
+from tests.pipeline.written_target import write_target
 
 Finished = Callable[..., Artifact]
 CorpusCounted = Callable[[int, int | None], CorpusCounts]
@@ -25,8 +26,7 @@ def work(tmp_path: Path, work_of: Callable[..., Work], finished: Finished, corpu
     """A validation text of four 13-grams, and a corpus whose validation split quotes them all."""
     target = tmp_path / "target"
     target.mkdir()
-    for split, text in {"train": VERSE * 5, "selection": "none", "validation": f"{VERSE}\n"}.items():
-        (target / f"{split}.txt").write_text(text)
+    write_target(target, train=VERSE * 5, selection="none", validation=f"{VERSE}\n")
     corpus = tmp_path / "corpus"
     documents = [
         f"He said: {VERSE.upper().replace(' is ', ' IS, ')}!",

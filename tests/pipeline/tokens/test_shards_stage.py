@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.config.text_sections import ShardsSection, TokenizerSection
 from pipeline.corpus.parts import part_paths, read_part
+from pipeline.corpus.target_splits import TARGET_SPLITS, TargetSplits, target_text
 from pipeline.errors import DataError
 from pipeline.graph.manifest import file_entries
 from pipeline.graph.stage_counts import TextTotals
@@ -54,17 +55,37 @@ def test_shards_hold_every_document_once_and_in_order(work: Work) -> None:
         )
 
 
-def test_target_texts_are_one_document_each(work: Work) -> None:
+def test_parts_of_the_target_are_documents(work: Work) -> None:
     counts = shards_stage.make_shards(work)
     tokenizer = load_tokenizer(work.inputs["tokenizer"].folder)
-    for split in ("train", "selection", "validation"):
+    for split in TARGET_SPLITS:
         stream = TokenStream.open([work.folder / "target" / f"{split}.arrow"], tokenizer_sha256=tokenizer.sha256)
-        text = (work.inputs["target"].folder / f"{split}.txt").read_bytes()
+        text = target_text(work.inputs["target"].folder, split).encode()
         ids = stream.window(0, len(stream))
         assert ids[0] == tokenizer.end_of_text
         assert tokenizer.decode_bytes(ids[1:]) == text
         totals = TextTotals(documents=1, tokens=len(stream), bytes=len(text))
         assert getattr(counts, f"target_{split}") == totals
+
+
+def test_each_part_of_a_split_follows_an_end_of_text(work: Work) -> None:
+    target = work.inputs["target"]
+    text = target_text(target.folder, "refit")
+    TargetSplits(
+        train=((0, 900), (1000, 2000)),
+        selection=((900, 1000), (2000, len(text))),
+        refit=((0, len(text)),),
+        validation=((len(text), len(text) + 6),),
+    ).write(target.folder, f"{text}scored")
+    changed = replace(target, manifest=target.manifest.model_copy(update={"files": file_entries(target.folder)}))
+    counts = shards_stage.make_shards(replace(work, inputs={**work.inputs, "target": changed}))
+    assert (counts.target_train.documents, counts.target_selection.documents) == (2, 2)
+    assert (counts.target_refit.documents, counts.target_validation.documents) == (1, 1)
+    tokenizer = load_tokenizer(work.inputs["tokenizer"].folder)
+    stream = TokenStream.open([work.folder / "target" / "train.arrow"], tokenizer_sha256=tokenizer.sha256)
+    ids = stream.window(0, len(stream))
+    assert ids[0] == tokenizer.end_of_text
+    assert (ids == tokenizer.end_of_text).sum() == 2
 
 
 def test_each_shard_has_one_source_and_about_the_wanted_size(work: Work) -> None:

@@ -72,8 +72,9 @@ def test_number_of_threads_does_not_change_the_file() -> None:
 def test_bpe_never_looks_at_selection_or_validation(target: Artifact, work_of: MakeWork) -> None:
     section = TokenizerSection(vocab_size=350)
     before = tokenizer_stage.make_tokenizer(work_of("tokenizer", target, section=section)).sha256
-    for split in ("selection", "validation"):
-        (target.folder / f"{split}.txt").unlink()
+    (target.folder / "validation.txt").unlink()
+    refit = target.folder / "refit.txt"
+    refit.write_text(refit.read_text()[:20_000] + "another selection text")
     only_train = Artifact("target", target.folder, target.manifest.model_copy(update={"files": ()}))
     assert tokenizer_stage.make_tokenizer(work_of("tokenizer", only_train, section=section)).sha256 == before
 
@@ -81,7 +82,7 @@ def test_bpe_never_looks_at_selection_or_validation(target: Artifact, work_of: M
 def test_character_vocabulary_is_that_of_the_whole_target(target: Artifact, work_of: MakeWork) -> None:
     work = work_of("tokenizer", target, section=TokenizerSection(kind="char"))
     counts = tokenizer_stage.make_tokenizer(work)
-    text = "".join((target.folder / f"{split}.txt").read_text() for split in ("train", "selection", "validation"))
+    text = "".join((target.folder / name).read_text() for name in ("refit.txt", "validation.txt"))
     assert counts.vocab_size == len(set(text)) + 2
     assert counts.bytes_per_token == {"target": 1.0}
     tokenizer = load_tokenizer(work.folder)
@@ -119,6 +120,6 @@ def test_the_smallest_vocabulary_holds_every_byte_and_end_of_text(target: Artifa
 
 
 def test_damaged_input_is_refused(target: Artifact, work_of: MakeWork) -> None:
-    (target.folder / "train.txt").write_text("something else")
-    with pytest.raises(DataError, match=r"train\.txt has"):
+    (target.folder / "refit.txt").write_text("something else")
+    with pytest.raises(DataError, match=r"refit\.txt has"):
         tokenizer_stage.make_tokenizer(work_of("tokenizer", target, section=TokenizerSection()))

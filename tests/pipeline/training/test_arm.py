@@ -24,7 +24,10 @@ LOSSES = {0.1: 2.0, 0.01: 1.5}
 
 
 class FakeMixture:
-    num_samples, context = 100, 16
+    context = 16
+
+    def __init__(self, num_samples: int = 100) -> None:
+        self.num_samples = num_samples
 
 
 def arm_in(folder: Path) -> ArmTraining:
@@ -39,6 +42,7 @@ def arm_in(folder: Path) -> ArmTraining:
         geometry=BatchGeometry.of("finetune", section, context=16, world_size=1),
         target=FakeMixture(),  # type: ignore[arg-type]
         selection="selection windows",  # type: ignore[arg-type]
+        refit=FakeMixture(110),  # type: ignore[arg-type]
         world=World(),
         progress=Progress("finetune"),
         folder=folder / "finetune",
@@ -60,8 +64,25 @@ def test_a_trial_follows_its_rate_and_seed_and_the_arm_the_rest(tmp_path: Path) 
     assert spec.deepspeed == {"comms_logger": {}}
 
 
+def test_a_refit_is_the_chosen_trial_in_epochs_of_the_larger_text_and_sees_nothing_that_chose(tmp_path: Path) -> None:
+    training = arm_in(tmp_path)
+    spec = training.spec(Trial(0.01, 2, refit_step=30), tmp_path / "trial")
+    assert spec.batches.mixture is training.refit
+    assert (spec.held_out, spec.keeps_best, spec.plan.patience) == (None, False, 0)
+    # 40 steps of 100 samples are as many epochs as 44 of 110; and it stops where step 30 was.
+    assert (spec.plan.schedule.steps, spec.plan.steps) == (44, 33)
+    assert (spec.plan.schedule.peak, spec.plan.seed, spec.identity["stop_at"]) == (0.01, 2, 33)
+    assert spec.trial == "refit-lr-0.01-seed-2"
+
+
 @pytest.mark.parametrize(
-    ("trial", "place"), [(Trial(0.1, 1), "1 of 4"), (Trial(0.01, 1), "2 of 4"), (Trial(0.1, 3), "4 of 4")]
+    ("trial", "place"),
+    [
+        (Trial(0.1, 1), "1 of 5"),
+        (Trial(0.01, 1), "2 of 5"),
+        (Trial(0.1, 1, refit_step=3), "3 of 5"),
+        (Trial(0.1, 3, refit_step=3), "5 of 5"),
+    ],
 )
 def test_operator_reads_which_trial_of_the_arm_it_is(tmp_path: Path, trial: Trial, place: str) -> None:
     assert arm_in(tmp_path).spec(trial, tmp_path).label == f"{trial.name} ({place})"
@@ -80,10 +101,11 @@ def counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_rank: None) -> A
     """The counts of an arm with one branch whose trials are trained in no time; the loss depends on the rate alone."""
 
     def train(self: ArmTraining, trial: Trial, folder: Path) -> None:
-        reached = {"trial": trial.name, "step": 40, "tokens": 100 * trial.seed}
+        reached = {"trial": trial.name, "step": trial.refit_step or 40, "tokens": 100 * trial.seed}
         step = {"train_nats_per_token": 2.5, "tokens_per_second": 1000.0 * trial.seed, "seconds": 1.0}
         with (self.folder / METRICS).open("a") as file:
-            for line in (step, {"evaluation_nats_per_token": LOSSES[trial.learning_rate]}):
+            evaluation = {"evaluation_nats_per_token": LOSSES[trial.learning_rate]}
+            for line in (step,) if trial.is_refit else (step, evaluation):
                 file.write(json.dumps(reached | line) + "\n")
 
     whole = arm_in(tmp_path)
@@ -99,14 +121,19 @@ def test_counts_are_those_of_every_trial_once(counts: Any, tmp_path: Path) -> No
     assert counts.learning_rate == 0.01
     assert [(summary.learning_rate, summary.seed) for summary in counts.grid] == [(0.1, 1), (0.01, 1)]
     assert [(summary.learning_rate, summary.seed) for summary in counts.trials] == [(0.01, 1), (0.01, 2), (0.01, 3)]
-    assert counts.tokens == 100 + 100 + 200 + 300, "the grid, and the best rate's other seeds"
-    assert counts.tokens_per_second == 1500, "the median of 1000, 1000, 2000 and 3000"
+    assert all(summary.refit and summary.steps == counts.chosen_step == 40 for summary in counts.trials)
+    assert counts.tokens == 100 + 100 + 100 + 200 + 300, "the grid, and a refit of every seed"
+    assert counts.tokens_per_second == 1000, "the median of three times 1000, 2000 and 3000"
     assert (tmp_path / "finetune" / SHAPE).is_file()
 
 
 def test_a_branch_is_finetuned_with_the_whole_grid_on_one_seed(counts: Any, tmp_path: Path) -> None:
     (branch,) = counts.branches
-    assert (branch.branch, branch.learning_rate, branch.tokens) == ("step-00000004", 0.01, 200)
+    assert (branch.branch, branch.learning_rate, branch.tokens) == ("step-00000004", 0.01, 300)
     assert [summary.seed for summary in branch.grid + branch.trials] == [1, 1, 1]
     trials = tmp_path / "finetune" / BRANCHES / "step-00000004" / TRIALS
-    assert sorted(path.name for path in trials.iterdir()) == ["lr-0.01-seed-1", "lr-0.1-seed-1"]
+    assert sorted(path.name for path in trials.iterdir()) == [
+        "lr-0.01-seed-1",
+        "lr-0.1-seed-1",
+        "refit-lr-0.01-seed-1",
+    ]

@@ -53,7 +53,7 @@ def test_sources_are_repeated_by_their_weight_and_once_without_one(tmp_path: Pat
     inputs = TrainingInputs.of(job_in(tmp_path))
     # (40 - 1) // 4 = 9 windows in each source; b is seen twice.
     assert inputs.corpus().num_samples == 9 + 2 * 9
-    assert inputs.target().num_samples == (20 - 1) // 4
+    assert inputs.target("train").num_samples == (20 - 1) // 4
 
 
 def test_missing_shards_are_refused_by_name(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pipeline.config.training_sections import ModelSection, PretrainSection, Scr
 from pipeline.distributed.job import Job
 from pipeline.distributed.world import World
 from pipeline.errors import DataError
-from pipeline.graph.manifest import Manifest, file_entries
+from pipeline.graph.manifest import FileEntry, Manifest, file_entries
 from pipeline.graph.stage_counts import ArmCounts, PretrainCounts, ShardsCounts, TextTotals
 from pipeline.graph.work import Artifact, Work
 from pipeline.runtime.progress import Progress
@@ -104,6 +106,18 @@ def test_a_damaged_input_is_refused_before_any_rank_starts(tmp_path: Path, monke
     with pytest.raises(DataError, match=r"tokenizer\.json has another sha256"):
         stage.train_stage(work)
     assert launched == []
+
+
+def test_the_scored_text_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "launch_job", launching(TRAINED_ARM, []))
+    work = work_in(tmp_path, "scratch")
+    unread = FileEntry(path="target/validation.arrow", bytes=3, sha256="0" * 64)
+    shards = work.inputs["shards"]
+    changed = replace(shards, manifest=shards.manifest.model_copy(update={"files": (unread,)}))
+    (tmp_path / "tokenizer" / "target").mkdir()
+    # Whoever opens it waits for ever; whoever hashes it finds another file than the manifest's.
+    os.mkfifo(tmp_path / "tokenizer" / "target" / "validation.arrow")
+    assert stage.train_stage(replace(work, inputs={**work.inputs, "shards": changed}))
 
 
 @pytest.mark.parametrize(("name", "counts"), [("pretrain", PRETRAINED), ("scratch", TRAINED_ARM)])

@@ -7,6 +7,7 @@ from pipeline.errors import DataError, Diverged
 from pipeline.experiments.ladder import rung_trials
 from pipeline.experiments.ladder.rung_trials import RungTrial, read_result, read_text, score, train_and_score, trials_of
 from pipeline.experiments.ladder.rungs import Rung
+from tests.pipeline.written_target import write_target
 
 RUNG = Rung(name="one-head", published_nats_per_char=2.4, steps=3)
 
@@ -16,8 +17,7 @@ def target(tmp_path):
     """What stage target leaves behind, with line ends that must not change."""
     folder = tmp_path / "target"
     folder.mkdir()
-    for split, text in {"train": "abc\r\n" * 40, "selection": "cab\r\n" * 4, "validation": "bca\r\n" * 6}.items():
-        (folder / f"{split}.txt").write_bytes(text.encode())
+    write_target(folder, train="abc\r\n" * 40, selection="cab\r\n" * 4, validation="bca\r\n" * 6)
     return folder
 
 

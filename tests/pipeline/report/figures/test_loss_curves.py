@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from pipeline.report.figures.loss_curves import SeedCurve, learning_curves, pretraining
+from pipeline.report.figures.loss_curves import ScoredSeed, TrialCurve, learning_curves, pretraining
 from pipeline.report.figures.marks import Chart
 from pipeline.report.section_records import ReportedPretraining
 
-ONE = SeedCurve(seed=1, steps=(10, 20, 30), bits_per_byte=(2.4, 2.0, 2.1), best=1)
-TWO = SeedCurve(seed=2, steps=(10, 20, 30), bits_per_byte=(2.5, 2.2, 2.15), best=2)
+ONE = TrialCurve("rate 0.01", steps=(10, 20, 30), bits_per_byte=(2.4, 2.0, 2.1), best=1, chosen=True)
+TWO = TrialCurve("rate 0.02", steps=(10, 20, 30), bits_per_byte=(2.5, 2.2, 2.15), best=2, chosen=False)
+REFITS = [ScoredSeed(1, 21, 2.6, refit=True), ScoredSeed(2, 21, 2.3, refit=True)]
 GAP = ReportedPretraining(
     tokens=1000,
     batch_tokens=50,
@@ -30,7 +31,7 @@ GAP = ReportedPretraining(
 
 @pytest.fixture
 def chart() -> Chart:
-    return learning_curves({"scratch": [ONE, TWO]}, {"scratch": [2.6, 2.3], "zero_shot": [2.9]}, inches=7.4)
+    return learning_curves({"scratch": [ONE, TWO]}, {"scratch": REFITS}, [2.9], inches=7.4)
 
 
 def points(axes: Axes, marker: str) -> set[tuple[float, float]]:
@@ -39,49 +40,50 @@ def points(axes: Axes, marker: str) -> set[tuple[float, float]]:
     return {(float(x), float(y)) for line in lines for x, y in np.asarray(line.get_xydata())}
 
 
-def test_every_seed_is_a_line_through_its_losses(chart: Chart) -> None:
-    drawn = [np.asarray(line.get_xydata()).tolist() for line in chart.axes[0].lines if line.get_linewidth() == 1.3]
-    assert drawn == [[[10, 2.4], [20, 2.0], [30, 2.1]], [[10, 2.5], [20, 2.2], [30, 2.15]]]
+def test_every_trial_is_a_line_through_its_losses_and_the_chosen_one_is_strong(chart: Chart) -> None:
+    lines = [line for line in chart.axes[0].lines if len(line.get_xdata()) == 3]  # type: ignore[arg-type]
+    drawn = {line.get_linewidth(): np.asarray(line.get_xydata()).tolist() for line in lines}
+    assert drawn == {1.6: [[10, 2.4], [20, 2.0], [30, 2.1]], 0.9: [[10, 2.5], [20, 2.2], [30, 2.15]]}
 
 
-def test_best_steps_are_ringed_and_their_validation_losses_are_diamonds(chart: Chart) -> None:
-    assert points(chart.axes[0], "o") == {(20, 2.0), (30, 2.15)}
-    assert points(chart.axes[0], "D") == {(0, 2.9), (20, 2.6), (30, 2.3)}
+def test_the_chosen_step_is_ringed_and_the_refits_are_diamonds(chart: Chart) -> None:
+    assert points(chart.axes[0], "o") == {(20, 2.0)}
+    assert points(chart.axes[0], "D") == {(0, 2.9), (21, 2.6), (21, 2.3)}
 
 
-def test_a_mark_says_the_losses_of_all_seeds_at_its_step(chart: Chart) -> None:
+def test_a_mark_says_the_losses_of_all_trials_at_its_step(chart: Chart) -> None:
     words = {mark.lines for mark in chart.marks}
     assert (
         "From scratch, step 20",
         "selection text, bits/byte",
-        "seed 1: 2.000, its best step",
-        "seed 2: 2.200",
+        "rate 0.01: 2.000, chosen",
+        "rate 0.02: 2.200",
     ) in words
-    assert ("From scratch, weights of step 30", "validation text, bits/byte", "seed 2: 2.3") in words
+    assert ("From scratch, refits to step 21", "validation text, bits/byte", "seed 1: 2.6", "seed 2: 2.3") in words
     assert ("Pretrained only, validation text", "2.9 bits/byte") in words
 
 
-def test_an_arm_is_named_once_in_the_legend(chart: Chart) -> None:
+@pytest.mark.parametrize(("refit", "reported"), [(True, "refits"), (False, "same weights")])
+def test_an_arm_is_named_once_in_the_legend(refit: bool, reported: str) -> None:
+    chart = learning_curves({"scratch": [ONE, TWO]}, {"scratch": [ScoredSeed(1, 20, 2.6, refit)]}, (), inches=7.4)
     legend = chart.axes[0].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == [
         "From scratch",
-        "best step, selection text",
-        "same weights, validation text",
+        "chosen on selection text",
+        f"{reported}, validation text",
     ]
 
 
-def test_a_validation_loss_above_the_selection_text_is_inside_the_axes() -> None:
-    curve = SeedCurve(seed=1, steps=(10, 20), bits_per_byte=(2.2, 2.0), best=1)
-    chart = learning_curves({"scratch": [curve]}, {"scratch": [2.6]}, inches=6.0)
+def test_a_validation_loss_above_the_selection_text_is_inside_the_axes(chart: Chart) -> None:
     low, high = chart.axes[0].get_ylim()
-    assert low < 2.0 and high > 2.6
+    assert low < 2.0 and high > 2.9
 
 
 def test_the_fall_from_random_weights_may_leave_the_view() -> None:
     losses = (8.0, *([2.0] * 15))
-    curve = SeedCurve(seed=1, steps=tuple(range(16)), bits_per_byte=losses, best=3)
-    chart = learning_curves({"scratch": [curve]}, {"scratch": [2.1]}, inches=6.0)
+    curve = TrialCurve("rate 0.01", steps=tuple(range(16)), bits_per_byte=losses, best=3, chosen=True)
+    chart = learning_curves({"scratch": [curve]}, {"scratch": [ScoredSeed(1, 3, 2.1, True)]}, (), inches=6.0)
     assert 2.1 < chart.axes[0].get_ylim()[1] < 3
 
 

@@ -152,8 +152,8 @@ def test_pointer_reads_the_number_of_report_json(browser: Browser, written: Any,
 def test_curves_say_step_seeds_and_validation_loss(browser: Browser, written: Any) -> None:
     browser.open(written.folder / "report.html", 1280, "light")
     words = mouse(browser, *browser.place("From scratch, step 20"))
-    assert words is not None and words.count("its best step") == 2 and "bits/byte" in words
-    words = mouse(browser, *browser.place("Finetuned, weights of step 20"))
+    assert words is not None and words.count("its best") == 2 and words.count("chosen") == 1 and "bits/byte" in words
+    words = mouse(browser, *browser.place("Finetuned, refits to step 21"))
     per_seed = written.content["arms"]["finetune"]["val_bits_per_byte"]["per_seed"]
     assert words is not None
     assert words.split("\n")[2:] == [f"seed {seed}: {exact(loss)}" for seed, loss in zip((1, 2), per_seed, strict=True)]

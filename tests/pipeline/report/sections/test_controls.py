@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.corpus.target_splits import TargetSplits
 from pipeline.report.finished_run import FinishedRun
 from pipeline.report.run_scores import scored
 from pipeline.report.section_records import ReportedControls
@@ -64,8 +65,10 @@ def test_another_model_is_noticed_and_another_dropout_is_not(run: FinishedRun, t
 
 def test_selection_text_inside_the_validation_text_is_noticed(chain: Any, tmp_path: Path) -> None:
     validation = (chain.artifacts["target"].folder / "validation.txt").read_text(encoding="utf-8")
-    for name, text in (("train", "of other words"), ("selection", validation[:50]), ("validation", validation)):
-        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    words = "of other words " * 20
+    text = words + validation[:60] + words
+    spans = {"train": ((0, 300), (360, 660)), "selection": ((300, 360),), "refit": ((0, 660),)}
+    TargetSplits(**spans, validation=((660, 660 + len(validation)),)).write(tmp_path, text + validation)
     chain.moved("target", tmp_path)
     assert failed(FinishedRun.of(chain.work())) == ["selection_text_is_not_validation_text"]
 
@@ -78,9 +81,14 @@ def test_unequal_grids_seeds_and_choices_are_noticed(run: FinishedRun) -> None:
 
     assert failed_with(grid=finetune.grid[:2]) == ["same_grid_size"]
     assert failed_with(trials=finetune.trials[:1]) == ["same_number_of_seeds"]
-    late = [replace(trial, record=trial.record.model_copy(update={"best_step": 30})) for trial in finetune.trials]
-    assert failed_with(trials=tuple(late)) == ["best_step_has_lowest_selection_loss"]
-    assert failed_with(learning_rate=4e-3) == ["best_learning_rate_has_lowest_selection_loss"]
+    late = [record.model_copy(update={"best_step": 30}) for record in finetune.grid_records]
+    assert failed_with(grid_records=tuple(late)) == ["best_step_has_lowest_selection_loss"]
+    assert failed_with(learning_rate=4e-3) == [
+        "best_learning_rate_has_lowest_selection_loss",
+        "refits_follow_the_best_trial",
+    ]
+    longer = [replace(trial, record=trial.record.model_copy(update={"steps": 30})) for trial in finetune.trials]
+    assert failed_with(trials=tuple(longer)) == ["refits_follow_the_best_trial"]
 
 
 def test_a_diverged_learning_rate_does_not_count_as_best(run: FinishedRun) -> None:
@@ -102,4 +110,4 @@ def test_scratch_alone_is_not_held_to_a_comparison(chain: Any) -> None:
     held = controls_of(FinishedRun.of(chain.work())).by_name()
     assert all(held.values())
     assert "same_grid_size" not in held
-    assert list(held)[-1] == "same_windows"
+    assert list(held)[-2:] == ["same_windows", "refits_follow_the_best_trial"]

@@ -23,7 +23,7 @@ def test_curve_has_the_branches_and_the_whole_pretraining(whole: Any) -> None:
     for point in points:
         low, high = point.finetune.ci95
         assert low < point.finetune.mean < high
-        assert point.gain.mean == pytest.approx(scratch - point.finetune.mean, abs=1e-5)
+        assert point.gain.mean == pytest.approx(scratch - point.finetune.mean, abs=2e-5)
     assert points[1].flops / points[1].tokens < points[0].flops / points[0].tokens, "finetuning counts too"
 
 

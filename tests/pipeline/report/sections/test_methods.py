@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.report.sections.methods import methods
 
-PLAIN = ["Arms", "Loss", "Choice", "Interval", "Verdict"]
+PLAIN = ["Arms", "Loss", "Choice", "Refit", "Interval", "Verdict"]
 
 
 def test_what_goes_beyond_the_arms_is_explained_where_the_report_has_it(written: Any, whole: Any) -> None:
