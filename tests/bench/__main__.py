@@ -48,7 +48,10 @@ def measured(program: str) -> Iterator[dict[str, Any]]:
 
 
 def as_page(records: list[dict[str, Any]]) -> str:
-    rows = [f"| {r['name']} | {r['value']} {r['unit']} | {aim(r)} | {r['commit']} | {detail(r)} |" for r in records]
+    where = f"{records[0]['machine']}, {records[0]['date']}"
+    rows = [
+        f"| {r['name']} | {r['value']} {r['unit']} | {aim(r)} | {r['commit']} | {detail(r, where)} |" for r in records
+    ]
     return "\n".join(
         [
             "# Figures and their targets",
@@ -57,7 +60,7 @@ def as_page(records: list[dict[str, Any]]) -> str:
             "above 1 the first is faster. The losses are those of the committed report. A missed target stands",
             "as missed.",
             "",
-            f"Machine: {records[0]['machine']}, {records[0]['date']}.",
+            f"Machine: {where}, where a row names no other.",
             "",
             "| figure | value | target | commit | more |",
             "|---|---|---|---|---|",
@@ -74,8 +77,10 @@ def aim(record: dict[str, Any]) -> str:
     return f"{bound} {record['target']}: {'met' if record['met'] else '**missed**'}"
 
 
-def detail(record: dict[str, Any]) -> str:
+def detail(record: dict[str, Any], where: str) -> str:
     more = {key: value for key, value in record.items() if key not in FIELDS}
+    own = f"{record['machine']}, {record['date']}"
+    more |= {"on": own} if own != where else {}
     return "; ".join(f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in more.items())
 
 
