@@ -33,7 +33,7 @@ from pipeline.tokens.tokenizer import load_tokenizer
 
 RESULTS = Path("docs/results")
 TARGETS, CHARACTERS, WORDS, CONTEXT = 50, 60_000, 60, 64
-SEEDS, RESAMPLES, FRESH_TEXTS = 6, 400, 8
+SEEDS, STEPS, RESAMPLES, FRESH_TEXTS = 4, 200, 400, 8
 SELECTION, VALIDATION = 0.05, 0.1
 COVERAGE = (0.93, 0.97)
 
@@ -65,8 +65,10 @@ def target_row(work: Path, number: int) -> dict[str, Any]:
     shorter = text[: round(CHARACTERS * (1 - SELECTION))]
     paths = [written(work / f"{number:02d}-{name}.txt", one) for name, one in (("whole", text), ("shorter", shorter))]
     trials, refits = (arm(store, paths[0], refit=refit) for refit in (False, True))
-    shorter_validation = CHARACTERS * VALIDATION / len(shorter)
-    fewer = arm(store, paths[1], refit=True, validation=shorter_validation)
+    validation = CHARACTERS * VALIDATION / len(shorter)
+    # Refits take as many epochs as trials: with so many steps these take as many steps as the others' trials.
+    steps = round(STEPS * (1 - SELECTION / (1 - validation)))
+    fewer = arm(store, paths[1], refit=True, validation=validation, steps=steps)
     fresh = [source.text(int(CHARACTERS * VALIDATION)) for _ in range(FRESH_TEXTS)]
     losses = {
         name: scored(artifacts, fresh) for name, artifacts in (("trials", trials), ("refits", refits), ("fewer", fewer))
@@ -106,7 +108,9 @@ def written(path: Path, text: str) -> Path:
     return path.absolute()
 
 
-def arm(store: Store, path: Path, *, refit: bool, validation: float = VALIDATION) -> Mapping[str, Artifact]:
+def arm(
+    store: Store, path: Path, *, refit: bool, validation: float = VALIDATION, steps: int = STEPS
+) -> Mapping[str, Artifact]:
     """A tiny model of characters, trained from scratch on one target."""
     values = {
         "name": "null",
@@ -114,7 +118,7 @@ def arm(store: Store, path: Path, *, refit: bool, validation: float = VALIDATION
         "tokenizer": {"kind": "char"},
         "model": {"layers": 1, "width": 32, "heads": 2, "context": CONTEXT},
         "scratch": {
-            "learning_rates": [5e-3, 1e-2], "max_steps": 120, "batch_tokens": 2048, "micro_batch": 32,
+            "learning_rates": [5e-3, 1e-2], "max_steps": steps, "batch_tokens": 2048, "micro_batch": 32,
             "evaluate_every": 10, "patience": 0, "seeds": list(range(1, SEEDS + 1)), "refit": refit,
         },
         "launch": {"ranks": 1, "threads": 1},
