@@ -30,6 +30,7 @@ from pipeline.graph.work import Artifact
 from pipeline.saved_models.weights import load_model
 from pipeline.tokens.scoring_windows import scoring_windows
 from pipeline.tokens.tokenizer import load_tokenizer
+from tests.bench.results_page import results_page
 
 RESULTS = Path("docs/results")
 TARGETS, CHARACTERS, WORDS, CONTEXT = 50, 60_000, 60, 64
@@ -166,25 +167,22 @@ def figures_of(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def as_page(figures: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        "# Refits where nothing tells the parts of a text apart",
-        "",
+    about = [
         "`make null-results`: fifty synthetic targets whose validation text is like the rest; losses on fresh text of",
-        "the same sources. A refit on as much text as the trials had loses what they lose. Why:",
+        "the same sources. The first difference is to be zero but for its error. Why:",
         "[choose, then refit](../decisions/choose-then-refit.md).",
-        "",
-        "| figure | value | standard error, or range asked for |",
-        "|---|---|---|",
-        *(
-            f"| {one['name']} | {one['value']} {one['unit']} | "
-            f"{one.get('standard_error') or ' to '.join(map(str, one['within']))} |"
-            for one in figures
-        ),
-        "",
-        *sorted({f"{one['machine']}, commit {one['commit']}, {one['date']}." for one in figures}),
-        "",
     ]
-    return "\n".join(lines)
+    columns = ("figure", "value", "standard error, or range asked for", "")
+    heading = "Refits where nothing tells the parts of a text apart"
+    return results_page(heading, about, columns, map(_row, figures), figures)
+
+
+def _row(figure: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    value = f"{figure['value']} {figure['unit']}"
+    if "within" not in figure:
+        return figure["name"], value, str(figure["standard_error"]), ""
+    low, high = figure["within"]
+    return figure["name"], value, f"{low} to {high}", "met" if low <= figure["value"] <= high else "**missed**"
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from pipeline.saved_models.weights import load_shape
 from pipeline.tokens.scoring_windows import ScoringWindows
 from pipeline.tokens.shard import target_shard
 from pipeline.tokens.tokenizer import load_tokenizer
+from tests.bench.results_page import results_page
 
 RESULTS = Path("docs/results")
 STEPS, BATCH, RESAMPLES = 300, 8192, 10_000
@@ -127,26 +128,18 @@ def row(
 
 
 def as_page(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        "# What choosing apart and training on all of it is worth",
-        "",
+    about = [
         "`make split-results`: bits/byte of the last tenth of Tiny Shakespeare, mean over three seeds, 95 % interval",
         "of the difference, paired by window. Why: [choose, then refit](../decisions/choose-then-refit.md).",
-        "",
-        "| what | before | after | less | 95 % | steps before | steps after |",
-        "|---|---|---|---|---|---|---|",
-        *map(_line, rows),
-        "",
-        *sorted({f"{one['machine']}, commit {one['commit']}, {one['date']}." for one in rows}),
-        "",
     ]
-    return "\n".join(lines)
+    columns = ("what", "before", "after", "less", "95 %", "steps before", "steps after")
+    return results_page("What training on all of the training part is worth", about, columns, map(_cells, rows), rows)
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    before, after = (", ".join(map(str, row[key])) for key in ("steps_before", "steps_after"))
-    losses = f"{row['before']} | {row['after']} | {row['value']}"
-    return f"| {row['name']} | {losses} | {row['ci95'][0]} to {row['ci95'][1]} | {before} | {after} |"
+def _cells(row: Mapping[str, Any]) -> list[object]:
+    steps = [", ".join(map(str, row[key])) for key in ("steps_before", "steps_after")]
+    low, high = row["ci95"]
+    return [row["name"], row["before"], row["after"], row["value"], f"{low} to {high}", *steps]
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def test_training_never_opens_the_validation_text(job_in: Callable[..., Job], tm
     pretrain = job_in(tmp_path / "pretrain", "pretrain")
     run_local_ranks(pretrain, 1)
     job = job_in(tmp_path / stage, stage, more_inputs={"pretrain": pretrain.folder})
-    # The jobs of these tests have no such shard; a real one is made unreadable in tests/faults/test_whole_run.py.
+    # Ranks that opened one would find none; what starts them is shown one in tests/pipeline/training/test_stage.py.
     assert not list(Path(job.input("shards")).glob("target/validation*"))
     assert run_local_ranks(job, 1)["trials"]
 
