@@ -19,7 +19,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import DataError
-from pipeline.runtime.files import write_text
+from pipeline.runtime.files import write_bytes, write_text
 
 Split = Literal["train", "selection", "refit", "validation"]
 TARGET_SPLITS: tuple[Split, ...] = get_args(Split)
@@ -27,7 +27,8 @@ Span = tuple[int, int]  # characters of the whole target, the end excluded
 
 STRETCH_CHARACTERS = 3_000  # of selection text in one piece, where the text is long enough for so many of them
 FEWEST_STRETCHES = 10
-SHORTEST_STRETCH = 25  # characters; a text with less than two of them is refused
+SHORTEST_STRETCH = 25  # characters
+LEAST_SELECTION = 2 * SHORTEST_STRETCH  # characters; a text with less to choose on is refused
 BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"\s"))  # a stretch ends at one, best first
 
 SPLITS_FILE = "splits.json"
@@ -66,7 +67,7 @@ class TargetSplits(BaseModel):
         cut = self.characters("refit")
         # Two files, so that whatever trains need not open the one with the validation text.
         for split, content in (("refit", text[:cut]), ("validation", text[cut:])):
-            (target / FILES[split]).write_bytes(content.encode())
+            write_bytes(target / FILES[split], content.encode())
         write_text(target / SPLITS_FILE, json.dumps(self.model_dump()) + "\n")
 
 
@@ -107,8 +108,8 @@ def split_target(documents: Sequence[str], *, selection: float, validation: floa
     borders = list(accumulate(map(len, documents), initial=0))
     characters = borders[-1]
     wanted = int(characters * selection)
-    if wanted < 2 * SHORTEST_STRETCH:
-        raise TooShort(math.ceil(2 * SHORTEST_STRETCH / selection))
+    if wanted < LEAST_SELECTION:
+        raise TooShort(math.ceil(LEAST_SELECTION / selection))
     # Rounded down, as the lecture's int(0.9 * n): its published losses are those of exactly these characters.
     cut = int(characters * (1 - validation))
     # Selection holds so many documents of mean length, and none is too long for it.

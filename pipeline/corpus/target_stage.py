@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.config.text_sections import TargetSection
 from pipeline.corpus.target_documents import TargetText, read_target
 from pipeline.corpus.target_splits import (
-    SHORTEST_STRETCH,
+    LEAST_SELECTION,
     TARGET_SPLITS,
     TargetSplits,
     TooShort,
@@ -75,5 +75,5 @@ def _split(target: TargetText, section: TargetSection) -> TargetSplits:
 
 def _or_larger_share(characters: int, section: TargetSection) -> str:
     """The share with which this text would do, if it leaves most of it to train on."""
-    percent = math.ceil(100 * 2 * SHORTEST_STRETCH / max(characters, 1))
+    percent = math.ceil(100 * LEAST_SELECTION / max(characters, 1))
     return f", or set target.selection: {percent}%" if percent / 100 + section.validation <= 0.5 else ""
