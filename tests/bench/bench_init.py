@@ -35,7 +35,7 @@ CORPUS = (
 )
 COLUMNS = (
     "minutes", "model", "size", "vocabulary", "parameters", "pretraining tokens", "minutes taken", "scratch",
-    "finetune", "gain, 95 %",
+    "finetune", "gain, 95 %", "commit",
 )  # fmt: skip
 MOST_TIME_OFF, MOST_LOSS_ABOVE = 0.25, 0.03
 
@@ -125,7 +125,8 @@ def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -
             "",
             "`make init-results`: a config of `folio init` for the texts of the demo, beside three model sizes chosen",
             "by hand that get the same recipe and the same minutes. bits/byte of the validation text of Tiny",
-            "Shakespeare, mean over the seeds. *Not timed*: as many steps as fit the minutes, beside other work.",
+            "Shakespeare, mean over the seeds. *Not timed*: as many steps as fit the minutes, beside other work. Rows",
+            "of other commits may be of a machine of another speed, whose minutes are other tokens ([log](../log.md)).",
             "",
             "| figure | value | at most | |",
             "|---|---|---|---|",
@@ -137,7 +138,7 @@ def as_page(records: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -
                 f"| {run['minutes']:g} | {run['model']} | {run['size']} | {run['vocabulary']:,} "
                 f"| {run['parameters']:,} | {run['pretrain_tokens']:,} "
                 f"| {run['minutes_taken'] or 'not timed'} | {run['scratch']} "
-                f"| {run['finetune']} | {run['gain_ci95'][0]} to {run['gain_ci95'][1]} |"
+                f"| {run['finetune']} | {run['gain_ci95'][0]} to {run['gain_ci95'][1]} | {run['commit']} |"
                 for run in sorted(runs, key=lambda run: run["minutes"])
             ),
             "",
